@@ -16,6 +16,11 @@ from setuptools import Extension, setup
 ABI3 = not sysconfig.get_config_var("Py_GIL_DISABLED")
 PY_LIMITED_API = 0x030B0000
 
+# State per interpreter, not per process: sub-interpreters may load the extensions, too.
+MACROS: list[tuple[str, str | None]] = [("CYTHON_USE_MODULE_STATE", "1")]
+if ABI3:
+    MACROS.append(("Py_LIMITED_API", f"0x{PY_LIMITED_API:08X}"))
+
 CFLAGS = ["-O2", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # What Cython generates is held to fewer rules than what we write: these name its own habits.
 CFLAGS += ["-Wno-unused-parameter", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
@@ -38,7 +43,7 @@ def extension(name: str, *sources: str) -> Extension:
         extra_compile_args=CFLAGS,
         extra_link_args=LDFLAGS,
         py_limited_api=ABI3,
-        define_macros=[("Py_LIMITED_API", f"0x{PY_LIMITED_API:08X}")] if ABI3 else [],
+        define_macros=MACROS,
     )
 
 
@@ -47,11 +52,18 @@ setup(
         [
             # Each architecture's file is empty on the others.
             extension("vmtools._gate", "gate.pyx", "fault.c", "x86_64.c", "i386.c", "aarch64.c"),
-            extension("vmtools.sim._tracer", "tracer.pyx", "ptrace.c"),
+            extension("vmtools.sim._tracer", "tracer.pyx", "decode.c", "ptrace.c", "spawn.c"),
         ],
         build_dir="build/cython",
         include_path=["ext"],
-        compiler_directives={"language_level": 3, "embedsignature": False, "binding": False},
+        compiler_directives={
+            "language_level": 3,
+            "binding": False,
+            # What `help` and stubtest know of a function's arguments.
+            "embedsignature": True,
+            "embedsignature.format": "clinic",
+            "autotestdict": False,
+        },
     ),
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI3 else {},
 )

@@ -41,7 +41,7 @@ static const int guarded[] = {SIGSEGV, SIGILL, SIGBUS};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned inside;                  /* threads between enter and leave; under lock */
 static struct sigaction before[GUARDED]; /* whom we displaced; written under lock, read by the handler */
-static atomic_bool handed_on[GUARDED];   /* the displaced handler has been called since enter */
+static atomic_int faulted[GUARDED];      /* the thread whose fault was handed on last since enter, or 0 */
 
 static size_t index_of(int signo) {
     size_t i = 0;
@@ -71,15 +71,18 @@ static void hand_on(int signo, siginfo_t *info, void *context) {
     const struct sigaction next = before[i];
     const int is_fault = info->si_code > 0;
 
+    if (next.sa_handler == SIG_IGN && !is_fault)
+        return;
     /* A handler that puts its predecessor back and raises the signal again, as faulthandler does, comes back to us
      * if it was installed over us; to hand it on to that same handler would never end. */
-    const int seen = atomic_exchange(&handed_on[i], 1);
-    if ((seen && !is_fault) || next.sa_handler == SIG_DFL || (is_fault && next.sa_handler == SIG_IGN)) {
+    const pid_t thread = (pid_t)syscall(SYS_gettid);
+    const int again = info->si_code == SI_TKILL && atomic_load(&faulted[i]) == thread;
+    if (is_fault)
+        atomic_store(&faulted[i], thread);
+    if (again || next.sa_handler == SIG_DFL || next.sa_handler == SIG_IGN) {
         fall_to_default(signo, info);
         return;
     }
-    if (next.sa_handler == SIG_IGN)
-        return;
     if (next.sa_flags & SA_RESETHAND)
         before[i].sa_handler = SIG_DFL;
 
@@ -146,7 +149,7 @@ void vmt_guard_enter(vmt_guard *guard) {
     for (size_t i = 0; i < GUARDED; i++) {
         sigaddset(&unblocked, guarded[i]);
         if (inside == 0)
-            atomic_store(&handed_on[i], 0);
+            atomic_store(&faulted[i], 0);
         install(i);
     }
     inside++;

@@ -1,4 +1,4 @@
-# cython: freethreading_compatible=True
+# cython: freethreading_compatible=True, subinterpreters_compatible=own_gil
 """The instructions that reach a VMware host, and the guard that turns their faults into answers.
 
 Thin: registers in, one instruction, registers out, the GIL released meanwhile.  Which instruction to use, and with
@@ -29,9 +29,8 @@ from gate cimport (
 
 ARCHITECTURE = VMT_ARCHITECTURE.decode()
 
-cdef int _error = vmt_guard_init()
-if _error:
-    raise OSError(_error, "pthread_atfork")
+if vmt_guard_init():
+    raise OSError("pthread_atfork failed: no memory")
 
 
 cdef class Frame:

@@ -21,6 +21,7 @@ calling thread only, since the kernel grants by thread.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from _thread import _local, allocate_lock
@@ -156,6 +157,8 @@ class PortGate(Gate):
         """Which of the things that make ``ioperm`` fail it was."""
         tried = f"the kernel refused the backdoor port (ioperm: {error.strerror})"
         status = privilege_status()
+        if error.errno == errno.ENOSYS and not status["seccomp"]:
+            return errors.NoPrivilege(f"{tried}: it is built without I/O permissions for user space")
         if not status["rawio"]:
             return errors.NoRawIO(f"{tried}: CAP_SYS_RAWIO is missing")
         if status["lockdown"] not in ("", "none"):
