@@ -69,7 +69,6 @@ __asm__(".pushsection .rodata.vmt_fixups, \"a\", %progbits\n"
         "vmt_define vmt_low, 0x0e\n"      /* four bytes, read, port in DX */
         "vmt_define vmt_high_out, 0x18\n" /* one byte, write, REP, string */
         "vmt_define vmt_high_in, 0x1c\n"  /* one byte, read, REP, string */
-        ".purgem vmt_define\n"
 
         ".pushsection .rodata.vmt_fixups, \"a\", %progbits\n"
         ".size vmt_fixups, . - vmt_fixups\n"

@@ -91,7 +91,6 @@ __asm__(".pushsection .rodata.vmt_fixups, \"a\", @progbits\n"
         "vmt_define vmt_vmmcall, vmmcall\n"
         "vmt_define vmt_rdpmc, rdpmc\n"
         "vmt_define vmt_cpuid, cpuid\n"
-        ".purgem vmt_define\n"
 
         ".pushsection .rodata.vmt_fixups, \"a\", @progbits\n"
         ".size vmt_fixups, . - vmt_fixups\n"

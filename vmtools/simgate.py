@@ -1,15 +1,15 @@
 """The gate ``sim:SOCKET``: frames go to a simulated host over a UNIX socket, with no trap at all.
 
 For places where ptrace is forbidden, and for guests on other architectures.  The host at the other end is trusted no
-more than any other: every packet is checked.  An exchange that is broken off, by whatever is raised, breaks the
-connection, and the host drops what was opened over it.
+more than any other: every packet is checked.  An exchange that is broken off, by whatever is raised, ends the
+connection; the next one makes another.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 import sys
+from _socket import AF_UNIX, MSG_PEEK, MSG_WAITALL, SOCK_STREAM, socket  # not `socket`, which costs more than a whole call
 from _thread import LockType, allocate_lock, get_native_id
 
 from . import errors
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 TIMEOUT = 30.0
 """Seconds for one exchange with the host."""
 
+_LAST_WORDS = 1.0
+"""Seconds for the answer to an exchange that was interrupted."""
+
 _HIGH_WORD = 0xFFFF0000
 
 
@@ -36,7 +39,7 @@ class SocketGate(Gate):
         self.name = f"sim:{path}"
         self.path = path
         self._lock: LockType = allocate_lock()
-        self._socket: socket.socket | None = None
+        self._socket: socket | None = None
         os.register_at_fork(after_in_child=self._after_fork)
 
     def _after_fork(self) -> None:
@@ -64,16 +67,12 @@ class SocketGate(Gate):
     def _exchange(self, instruction: int, frame: Frame, payload: bytes = b"", *, limit: int = 0) -> bytes:
         regs = [frame.ax, frame.bx, frame.cx, frame.dx, frame.si, frame.di, frame.bp]
         with self._lock:
-            connection = self._socket
-            finished = False
+            done = False
             try:
-                if connection is None:
-                    connection = self._socket = self._connect()
+                connection = self._socket = self._socket or self._connect()
                 connection.sendall(simlink.encode_exit(instruction, get_native_id(), regs, payload))
-                answer = _receive(connection, simlink.ANSWER)
-                outcome, regs, data = simlink.decode_answer(answer, limit)
-                frame.ax, frame.bx, frame.cx, frame.dx, frame.si, frame.di, frame.bp = regs
-                finished = True
+                outcome, data = self._answer(connection, frame, limit)
+                done = True
             except simlink.WireError as error:
                 raise errors.GateUnavailable(f"what answers at {self.path} is no simulated host: {error}") from None
             except OSError as error:
@@ -82,15 +81,43 @@ class SocketGate(Gate):
                     f"no simulated host at {self.path}: {what}", help="Start one with 'vmtools sim serve SOCKET'."
                 ) from None
             finally:
-                if not finished and connection is not None:
-                    connection.close()
-                    self._socket = None
+                if not done:
+                    self._break_off(frame, limit)
         if outcome == simlink.FAULT:
             raise errors.GateFaulted(f"the simulated host at {self.path} lets this instruction fault")
         return data
 
-    def _connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _answer(self, connection: socket, frame: Frame, limit: int) -> tuple[int, bytes]:
+        """Read the answer into the frame; without a payload it is only looked at first, for :meth:`_break_off`."""
+        if limit:
+            answer = _receive(connection, simlink.ANSWER)
+        else:
+            answer = simlink.body(connection.recv(simlink.ANSWER_SIZE, MSG_PEEK | MSG_WAITALL), simlink.ANSWER)
+        outcome, regs, data = simlink.decode_answer(answer, limit)
+        frame.ax, frame.bx, frame.cx, frame.dx, frame.si, frame.di, frame.bp = regs
+        if not limit:
+            connection.recv(simlink.ANSWER_SIZE, MSG_WAITALL)
+        return outcome, data
+
+    def _break_off(self, frame: Frame, limit: int) -> None:
+        """End a connection that stands in the middle of an exchange.
+
+        An interrupt may have struck between the host's answer and our reading it: what an OPEN opened must not be lost.
+        """
+        connection, self._socket = self._socket, None
+        if connection is None:
+            return
+        try:
+            if not limit:
+                connection.settimeout(_LAST_WORDS)
+                self._answer(connection, frame, limit)
+        except (OSError, simlink.WireError):
+            pass  # there was none
+        finally:
+            connection.close()
+
+    def _connect(self) -> socket:
+        connection = socket(AF_UNIX, SOCK_STREAM)
         try:
             connection.settimeout(TIMEOUT)
             connection.connect(self.path)
@@ -103,15 +130,12 @@ class SocketGate(Gate):
         return connection
 
 
-def _receive(connection: socket.socket, kind: int) -> bytes:
-    size = simlink.length(_exactly(connection, 4))
-    body = _exactly(connection, size)
-    if body[0] != kind:
-        raise simlink.WireError(f"a packet of kind {body[0]} where {kind} was due")
-    return bytes(body[1:])
+def _receive(connection: socket, kind: int) -> bytes:
+    header = _exactly(connection, 4)
+    return simlink.body(bytes(header + _exactly(connection, simlink.length(header))), kind)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytearray:
+def _exactly(connection: socket, size: int) -> bytearray:
     buffer = bytearray(size)
     view = memoryview(buffer)
     while view:

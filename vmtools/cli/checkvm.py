@@ -54,20 +54,53 @@ def check(argv: Sequence[str]) -> int:
     try:
         version = Backdoor(choose(gate)).version()
     except errors.GateError as error:
-        not_a_vm(argv[0])
+        not_a_vm(name)
         if name != ORIGINAL:
             complain(name, f"{error}. {error.help}")
         return REFUSED
-    for option in options:
-        if option in ("-h", "--help"):
-            write((_HELP.format(name=name) + ("\n" if name == ORIGINAL else _GATE_HELP + "\n")).encode())
-            return OK
-    for option in options:
-        if option.startswith("-") and option not in ("-p", "--prod"):
-            complain(name, f"Unknown option {option}")
-            return REFUSED
-    if "-p" in options or "--prod" in options:
+    try:
+        product = _wants_product(options)
+    except _Help:
+        write((_HELP.format(name=name) + ("\n" if name == ORIGINAL else _GATE_HELP + "\n")).encode())
+        return OK
+    except _Unknown as unknown:
+        complain(name, f"Unknown option {unknown}")
+        return REFUSED
+    if product:
         write(f"{_PRODUCTS.get(version.product, 'Unknown')}\n".encode())
     else:
         write(f"VMware software version {version.version} (good)\n".encode())
     return OK
+
+
+class _Help(Exception):  # noqa: N818 - what was asked for
+    """The help text is wanted."""
+
+
+class _Unknown(Exception):  # noqa: N818 - what the option is
+    """An option that there is not."""
+
+
+def _wants_product(options: Sequence[str]) -> bool:
+    """Read options as GLib does for the original: the first that ends it does, letters may stand together.
+
+    :raises _Help, _Unknown: that is the first thing found.
+    """
+    product = False
+    for option in options:
+        if option == "--":
+            break
+        if option in ("--help", "--help-all"):
+            raise _Help
+        if option.startswith("--"):
+            if option.partition("=")[0] != "--prod":
+                raise _Unknown(option)
+            product = True
+        elif option.startswith("-"):
+            for letter in option[1:]:
+                if letter in "h?":
+                    raise _Help
+                if letter != "p":
+                    raise _Unknown(option)
+                product = True
+    return product

@@ -1,0 +1,269 @@
+"""``vmtools sim``: run programs under the simulated host, serve a machine, ask and steer it, read transcripts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vmtools.errors import VMToolsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+    from vmtools.sim.backdoor import Backdoor
+
+PERSONALITIES = {"vmware": True, "vmware-lb": False}
+"""Name: whether high bandwidth is offered."""
+
+
+class UsageError(Exception):
+    """The command line asks for what can't be done; ``str()`` says why."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.action(arguments))
+    except VMToolsError as error:
+        print(f"vmtools sim: {error}{'. ' + error.help if error.help else ''}", file=sys.stderr)
+    except UsageError as error:
+        print(f"vmtools sim: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # whoever read our output has enough; Python must not complain again when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    from vmtools.sim.faults import KINDS
+
+    parser = argparse.ArgumentParser(prog="vmtools sim", description="A simulated VMware host.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    machine = argparse.ArgumentParser(add_help=False)
+    machine.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a guestinfo variable; 'guestinfo.' may go"
+    )
+    machine.add_argument("--machine-id", metavar="TEXT", help="what machine.id.get answers")
+    machine.add_argument("--personality", choices=PERSONALITIES, default="vmware", help="vmware-lb: low bandwidth only")
+    machine.add_argument("--transcript", metavar="FILE", help="record every exit there, as JSON lines")
+    machine.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="KIND@N[:VALUE]",
+        help="a fault at the Nth exit, N+ for each from the Nth on; kinds: "
+        + "; ".join(f"{kind}: {text}" for kind, text in KINDS.items()),
+    )
+
+    run = commands.add_parser(
+        "run",
+        parents=[machine],
+        usage="vmtools sim run [options] -- PROGRAM [ARG ...]",
+        help="run a program as if in a VMware guest; its exit status is the command's",
+    )
+    run.add_argument("--host", metavar="SOCKET", help="join the machine that 'serve' keeps there")
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG ...]")
+    run.set_defaults(action=_run)
+
+    serve = commands.add_parser("serve", parents=[machine], help="keep a machine alive behind a UNIX socket")
+    serve.set_defaults(action=_serve)
+    status = commands.add_parser("status", help="what a served machine knows of its guest")
+    status.add_argument("--json", action="store_true", help="as JSON")
+    status.set_defaults(action=_status)
+    guestinfo = commands.add_parser("guestinfo", help="list, read or set guestinfo variables from the host's side")
+    guestinfo.set_defaults(action=_guestinfo)
+    log = commands.add_parser("log", help="print a served machine's log")
+    log.set_defaults(action=_log)
+    send = commands.add_parser("send", help="send a message to the guest's service and print its answer")
+    send.set_defaults(action=_send)
+    for command in (serve, status, guestinfo, log, send):
+        command.add_argument("socket", metavar="SOCKET")
+    guestinfo.add_argument("key", nargs="?", metavar="KEY")
+    guestinfo.add_argument("value", nargs="?", metavar="VALUE")
+    send.add_argument("text", metavar="TEXT")
+    send.add_argument("--app", help="the service that is meant: toolbox, toolbox-dnd (default: the first that listens)")
+    send.add_argument(
+        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long to wait (default: 10)"
+    )
+
+    show = commands.add_parser("show", help="print a transcript readably, a line an exit")
+    show.add_argument("file", metavar="FILE", help="'-' is standard input")
+    show.set_defaults(action=_show)
+    return parser
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 3600:
+        raise ValueError(text)
+    return value
+
+
+def _backdoor(arguments: argparse.Namespace, files: ExitStack) -> Backdoor:
+    """The machine that the options describe; its transcript is closed with ``files``."""
+    from vmtools.sim.backdoor import Backdoor
+    from vmtools.sim.faults import FaultPlan
+    from vmtools.sim.machine import GuestInfoError, Machine
+    from vmtools.sim.transcript import Transcript
+
+    values: dict[bytes, bytes] = {}
+    for item in arguments.set:
+        key, equals, value = os.fsencode(item).partition(b"=")
+        if not key or not equals:
+            raise UsageError(f"--set {item}: KEY=VALUE is expected")
+        values[key] = value
+    try:
+        plan = FaultPlan(arguments.fault) if arguments.fault else None
+        machine = Machine(
+            guestinfo=values,
+            machine_id=None if arguments.machine_id is None else os.fsencode(arguments.machine_id),
+            high_bandwidth=PERSONALITIES[arguments.personality],
+        )
+    except ValueError as error:
+        raise UsageError(f"--fault: {error}") from None
+    except GuestInfoError as error:
+        raise UsageError(f"--set: {error}") from None
+    transcript = None
+    if arguments.transcript is not None:
+        path = Path(arguments.transcript)
+        try:
+            transcript = Transcript(files.enter_context(path.open("w", encoding="utf-8")))
+        except OSError as error:
+            raise UsageError(f"--transcript {arguments.transcript}: {error.strerror}") from None
+    return Backdoor(machine, transcript=transcript, faults=plan)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    program = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
+    if not program:
+        raise UsageError("run: which program? Name it after '--'")
+    with ExitStack() as open_things:
+        exits: Any
+        if arguments.host is not None:
+            from vmtools.sim.client import RemoteBackdoor
+
+            if arguments.set or arguments.fault or arguments.transcript or arguments.machine_id is not None:
+                raise UsageError("with --host the machine is the server's: give 'serve' the options that describe it")
+            exits = open_things.enter_context(RemoteBackdoor(arguments.host))
+        else:
+            exits = _backdoor(arguments, open_things)
+        from vmtools.sim.run import run_command
+
+        return run_command(program, exits)
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from vmtools.sim.server import Server, ServerError
+
+    with ExitStack() as open_things:
+        backdoor = _backdoor(arguments, open_things)
+        try:
+            server = open_things.enter_context(Server(arguments.socket, backdoor))
+        except ServerError as error:
+            raise UsageError(str(error)) from None
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, lambda *_: server.stop())
+        print(f"ready: {arguments.socket}", flush=True)
+        server.serve_forever()
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from vmtools.sim.client import Control
+
+    with Control(arguments.socket) as control:
+        status = control.ask("status")["status"]
+    if arguments.json:
+        print(json.dumps(status, indent=2))
+    else:
+        _print_tree(status)
+    return 0
+
+
+def _print_tree(value: dict[str, Any], indent: str = "") -> None:
+    for key, item in value.items():
+        name = _plain(key) if indent else key.replace("_", " ")  # below, names may be the guest's
+        if isinstance(item, dict) and item:
+            print(f"{indent}{name}:")
+            _print_tree(item, indent + "  ")
+        elif isinstance(item, list) and item:
+            print(f"{indent}{name}:")
+            for entry in item:
+                print(f"{indent}  " + ", ".join(f"{k} {_plain(v)}" for k, v in entry.items()))
+        else:
+            print(f"{indent}{name}: {_plain(item)}")
+
+
+def _plain(value: object) -> str:
+    """A value on one line that can do no harm to a terminal."""
+    if value is None or value in ([], {}):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
+
+
+def _guestinfo(arguments: argparse.Namespace) -> int:
+    from vmtools.sim.client import Control
+
+    with Control(arguments.socket) as control:
+        report = control.ask("guestinfo", key=arguments.key, value=arguments.value)
+    if arguments.key is None:
+        for key, value in report["values"].items():
+            size = report["sizes"][key]
+            cut = f"… ({size} bytes)" if size > len(os.fsencode(value)) else ""
+            print(f"{_plain(key)}={_plain(value) if value else ''}{cut}")
+    elif arguments.value is None:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), os.fsencode(report["value"]) + b"\n")
+    return 0
+
+
+def _log(arguments: argparse.Namespace) -> int:
+    from vmtools.sim.client import Control
+
+    with Control(arguments.socket) as control:
+        for line in control.ask("log")["lines"]:
+            print(_plain(line))
+    return 0
+
+
+def _send(arguments: argparse.Namespace) -> int:
+    from vmtools.sim.client import Control
+
+    with Control(arguments.socket) as control:
+        answer = control.send(arguments.text, app=arguments.app, timeout=arguments.timeout)
+    print(_plain(answer))
+    return 0 if answer.startswith("OK") else 1
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from vmtools.sim.transcript import TranscriptError, read, show
+
+    with ExitStack() as open_things:
+        try:
+            file = sys.stdin
+            if arguments.file != "-":
+                file = open_things.enter_context(Path(arguments.file).open(encoding="utf-8"))
+            for line in show(read(file)):
+                print(line)
+            sys.stdout.flush()
+        except TranscriptError as error:
+            raise UsageError(f"{arguments.file}: {error}") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"{arguments.file}: not UTF-8, so no transcript") from None
+        except OSError as error:
+            if isinstance(error, BrokenPipeError):
+                raise
+            raise UsageError(f"{arguments.file}: {error.strerror}") from None
+    return 0

@@ -1,0 +1,154 @@
+"""What a control client can ask of a served machine: JSON objects in and out, no sockets.
+
+A request is ``{"do": NAME, …}``; a report ``{"ok": true, …}`` or ``{"ok": false, "error": SENTENCE}``.  Bytes travel as
+text with surrogate escapes (:func:`vmtools.sim.machine.text_of`).
+
+==========  ===========================================  ==========================================
+do          takes                                        gives
+==========  ===========================================  ==========================================
+status                                                   status: :meth:`Machine.status`, channels, exits
+guestinfo   key (optional), value (optional: sets it)    value; with no key: values (long ones cut) and sizes
+log                                                      lines
+send        text, app (optional), timeout (seconds)      answer: the guest's, when it has answered
+==========  ===========================================  ==========================================
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from vmtools.sim.channels import PROTOCOLS
+from vmtools.sim.machine import SHOWN, GuestInfoError, bytes_of, full_key, text_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vmtools.sim.backdoor import Backdoor
+    from vmtools.sim.channels import TcloRequest
+
+MAX_TIMEOUT = 3600.0
+DEFAULT_TIMEOUT = 10.0
+MAX_TEXT = 65536
+
+
+class ControlError(Exception):
+    """The request is refused; ``str()`` says why."""
+
+
+class Pending:
+    """A send that waits for the guest's answer; it reports once."""
+
+    def __init__(self, backdoor: Backdoor, request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> None:
+        self.timeout = _seconds(request.get("timeout", DEFAULT_TIMEOUT))
+        self.done = False
+        self._report = report
+        self._channels = backdoor.channels
+        text = bytes_of(_string(request, "text"))
+        if not 0 < len(text) <= MAX_TEXT:
+            raise ControlError(f"a message has 1 to {MAX_TEXT} bytes")
+        app = bytes_of(_string(request, "app")) if request.get("app") is not None else None
+        sent = self._channels.send(text, app, self._finished)
+        if sent is None:
+            raise ControlError("no guest service listens, or its queue is full")
+        self._sent = sent
+
+    def _finished(self, sent: TcloRequest) -> None:
+        self.done = True
+        if sent.state == "answered":
+            self._report({"ok": True, "answer": text_of(sent.answer or b"")})
+        else:
+            self._report({"ok": False, "error": f"the message was {sent.state}"})
+
+    def expire(self) -> None:
+        """Give up: the time is over, or nobody waits any more."""
+        if not self.done:
+            self._sent.on_done = None
+            withdrawn = self._channels.withdraw(self._sent)
+            self.done = True
+            what = "did not read the message" if withdrawn else "read the message and did not answer"
+            self._report({"ok": False, "error": f"the guest {what} within {self.timeout:g} s"})
+
+
+def perform(backdoor: Backdoor, request: dict[str, Any], report: Callable[[dict[str, Any]], None]) -> Pending | None:
+    """Do what is asked and report it: at once, or later where a :class:`Pending` is returned."""
+    action = _ACTIONS.get(str(request.get("do")))
+    try:
+        if request.get("do") == "send":
+            pending = Pending(backdoor, request, report)
+            return None if pending.done else pending
+        if action is None:
+            raise ControlError(f"this host can do: {', '.join([*_ACTIONS, 'send'])}")
+        report({"ok": True, **action(backdoor, request)})
+    except ControlError as error:
+        report({"ok": False, "error": str(error)})
+    return None
+
+
+def _status(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    channels = [
+        {
+            "id": channel.id,
+            "protocol": PROTOCOLS[channel.protocol],
+            "app": None if channel.app is None else text_of(channel.app),
+            "pid": channel.owner.pid,
+            "program": channel.owner.name,
+            "queued": len(channel.outbox),
+        }
+        for channel in backdoor.channels.open_channels.values()
+    ]
+    faults = None if backdoor.faults is None else {"exits": backdoor.faults.count, "plan": len(backdoor.faults.faults)}
+    return {"status": {**backdoor.machine.status(), "channels": channels, "faults": faults}}
+
+
+def _guestinfo(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    machine = backdoor.machine
+    if request.get("key") is None:
+        items = sorted(machine.guestinfo.items())
+        return {
+            "values": {text_of(k): text_of(v[:SHOWN]) for k, v in items},
+            "sizes": {text_of(k): len(v) for k, v in items},
+        }
+    key = full_key(bytes_of(_string(request, "key")))
+    if request.get("value") is not None:
+        try:
+            machine.set_guestinfo(key, bytes_of(_string(request, "value")))
+        except GuestInfoError as error:
+            raise ControlError(str(error)) from None
+    if key not in machine.guestinfo:
+        raise ControlError("No value found")
+    return {"value": text_of(machine.guestinfo[key])}
+
+
+def _log(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    lines: list[str] = []
+    room = 1 << 17  # characters; JSON may take six bytes for each, and a packet has 1 MiB
+    for line in reversed(backdoor.machine.log):
+        room -= len(line) + 1
+        if room < 0:
+            break
+        lines.append(text_of(line))
+    return {"lines": lines[::-1]}
+
+
+_ACTIONS: dict[str, Callable[[Backdoor, dict[str, Any]], dict[str, Any]]] = {
+    "status": _status,
+    "guestinfo": _guestinfo,
+    "log": _log,
+}
+
+
+def _string(request: dict[str, Any], name: str) -> str:
+    value = request.get(name)
+    if not isinstance(value, str):
+        raise ControlError(f"{name!r} must be text")
+    try:
+        bytes_of(value)
+    except UnicodeEncodeError:
+        raise ControlError(f"{name!r} is no text that stands for bytes") from None
+    return value
+
+
+def _seconds(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= MAX_TIMEOUT:
+        raise ControlError(f"'timeout' must be 0 to {MAX_TIMEOUT:.0f} seconds")
+    return float(value)

@@ -1,0 +1,1 @@
+"""Byte layouts: pure functions that encode and decode, no I/O.  Guest and simulated host both may import these."""
