@@ -16,6 +16,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ._version import __version__ as __version__
+    from .errors import BadValue as BadValue
     from .errors import ChannelError as ChannelError
     from .errors import ChannelLost as ChannelLost
     from .errors import CheckpointStorm as CheckpointStorm
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .errors import PermissionDenied as PermissionDenied
     from .errors import ProtocolViolation as ProtocolViolation
     from .errors import ReplyTooLarge as ReplyTooLarge
+    from .errors import RequestTooLarge as RequestTooLarge
     from .errors import SeccompDenied as SeccompDenied
     from .errors import VMToolsError as VMToolsError
     from .guest import Guest as Guest
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from .guestinfo import GuestInfoText as GuestInfoText
     from .ovfenv import OvfEnvironment as OvfEnvironment
     from .rpci import Rpci as Rpci
-    from .values import BadValue as BadValue
 
 __all__ = [
     "BadValue",
@@ -68,6 +69,7 @@ __all__ = [
     "PermissionDenied",
     "ProtocolViolation",
     "ReplyTooLarge",
+    "RequestTooLarge",
     "Rpci",
     "SeccompDenied",
     "VMToolsError",
@@ -76,7 +78,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BadValue": "values",
     "Guest": "guest",
     "GuestInfo": "guestinfo",
     "GuestInfoText": "guestinfo",

@@ -66,9 +66,8 @@ class Evidence:
     @property
     def name(self) -> str:
         """The hypervisor's name for people; "" where there is none."""
-        if not self.signature:
-            return self.firmware.decode("ascii", "replace").strip("\0 ") or ("unnamed" if self.hypervisor else "")
-        return _NAMES.get(self.signature) or self.signature.decode("ascii", "replace").strip("\0 ")
+        name = _NAMES.get(self.signature) or (self.signature or self.firmware).decode("ascii", "replace").strip("\0 ")
+        return name or ("unnamed" if self.hypervisor else "")
 
     @property
     def is_vmware(self) -> bool:

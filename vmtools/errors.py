@@ -16,17 +16,20 @@ The tree (each class says what the caller can do)::
     ├── ChannelError                 the way exists, the conversation does not
     │   ├── NoMessageChannel         the host has a backdoor but speaks no GuestRPC
     │   ├── ChannelLost              suspend, vMotion, reset or time-out: open anew and repeat
-    │   └── CheckpointStorm          the host demanded too many restarts of one transfer
+    │   ├── CheckpointStorm          the host demanded too many restarts of one transfer
+    │   └── RequestTooLarge          the host takes no message of this size
     ├── HostRefused                  the host understood and said no, in its own words
     │   ├── NoSuchValue              the variable is not set
     │   └── PermissionDenied         the host keeps this from this guest
-    └── ProtocolViolation            the host broke the protocol; nothing it said was believed
-        └── ReplyTooLarge            its reply was over the limit that the caller set
+    ├── ProtocolViolation            the host broke the protocol; nothing it said was believed
+    │   └── ReplyTooLarge            its reply was over the limit that the caller set
+    └── BadValue                     a value is not what it claims to be
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "BadValue",
     "ChannelError",
     "ChannelLost",
     "CheckpointStorm",
@@ -45,6 +48,7 @@ __all__ = [
     "PermissionDenied",
     "ProtocolViolation",
     "ReplyTooLarge",
+    "RequestTooLarge",
     "SeccompDenied",
     "VMToolsError",
 ]
@@ -151,6 +155,16 @@ class CheckpointStorm(ChannelError):
     help = "The host is being checkpointed without end; try again later."
 
 
+class RequestTooLarge(ChannelError):
+    """The host takes no message of this size; ``size`` is in bytes, the command's name included."""
+
+    help = "Pack the value (gzip+base64), or spread it over several keys."
+
+    def __init__(self, size: int, usual: int) -> None:
+        super().__init__(f"the host takes no message of {size} bytes; the usual limit is {usual}")
+        self.size = size
+
+
 class HostRefused(VMToolsError):
     """The host answered "0 text": ``text`` is the host's own, undecoded."""
 
@@ -188,3 +202,12 @@ class ReplyTooLarge(ProtocolViolation):
         super().__init__(f"the host announced a reply of {size} bytes; the limit is {limit}")
         self.size = size
         self.limit = limit
+
+
+class BadValue(VMToolsError, ValueError):
+    """A value is not what it claims to be (broken base64, broken gzip, unsafe XML), or is too large.
+
+    The message never quotes the value: it may be a secret.
+    """
+
+    help = "Look at the undecoded value and at its '.encoding'; who set them has to set them right."

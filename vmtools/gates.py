@@ -149,7 +149,7 @@ class PortGate(Gate):
         return errors.NoDevice(f"nobody answers the backdoor port (0x{PORT:x}) here")
 
     def _nobody(self) -> errors.GateError:
-        if self.evidence.hypervisor:
+        if self.evidence.name:
             return errors.OtherHypervisor(f"the hypervisor of this machine is {self.evidence.name}, not VMware")
         return errors.NotVirtualMachine("this machine is not a VMware virtual machine: no hypervisor is present")
 

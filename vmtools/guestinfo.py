@@ -7,9 +7,8 @@ and ``info-set``; it can neither list names nor delete one, so :class:`GuestInfo
 
 from __future__ import annotations
 
-from .constants import MAX_MESSAGE
-from .errors import ChannelLost, NoSuchValue
-from .values import DEFAULT_LIMIT, REDACTED, BadValue, decode, stripped, without_nul
+from .errors import NoSuchValue
+from .values import DEFAULT_LIMIT, REDACTED, decode, stripped, without_nul
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -85,19 +84,10 @@ def info_set(
 ) -> None:
     """Set ``key``.
 
-    How long a value may be is for the host to say.  VMware's takes 64 KiB a message, name and all; it says so by
-    refusing the size, which looks like a lost channel and is :class:`~vmtools.values.BadValue` here.
+    How long a value may be is for the host to say: VMware's takes 64 KiB a message, name and all; more is
+    :class:`~vmtools.errors.RequestTooLarge`.
     """
-    request = b"info-set %b %b" % (variable(key).encode(), payload(value))
-    try:
-        rpci.call(request, repeat=repeat)
-    except ChannelLost as lost:
-        if lost.arrived or len(request) <= MAX_MESSAGE:
-            raise
-        raise BadValue(
-            f"the host takes no message of {len(request)} bytes; the usual limit is {MAX_MESSAGE}",
-            help="Pack the value (gzip+base64), or spread it over several keys.",
-        ) from lost
+    rpci.call(b"info-set %b %b" % (variable(key).encode(), payload(value)), repeat=repeat)
 
 
 class _Unlisted:
@@ -174,7 +164,7 @@ class GuestInfo(_Unlisted):
         """The value of ``key``, unpacked as ``KEY.encoding`` says by cloud-init's rules (:mod:`vmtools.values`).
 
         Not set, blank and "---" all mean that there is no value: ``default``, or KeyError without one.  Raises
-        :class:`~vmtools.values.BadValue` for what can't be unpacked, or has more than ``limit`` bytes then.
+        :class:`~vmtools.errors.BadValue` for what can't be unpacked, or has more than ``limit`` bytes then.
         """
         name = variable(key)
         value = stripped(self.get(name, b""))
@@ -203,7 +193,7 @@ class GuestInfo(_Unlisted):
     def ovfenv(self) -> OvfEnvironment:
         """The OVF environment, parsed safely (:mod:`vmtools.ovfenv`).
 
-        Raises KeyError where there is none, or it has been cleared, and :class:`~vmtools.values.BadValue` where it is
+        Raises KeyError where there is none, or it has been cleared, and :class:`~vmtools.errors.BadValue` where it is
         none.  VMware's host takes both spellings for one variable; another may know only one of them.
         """
         from .ovfenv import parse

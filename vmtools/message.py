@@ -9,7 +9,7 @@ What the host says is checked as if it were hostile:
 * A status counts only if its SUCCESS bit is set.  A host without the command leaves ECX alone, and then the "status" is
   the type that we sent: OPEN (0) fails as it should, but SENDSIZE (1), RECVSIZE (3) and RECVSTATUS (5) look like
   success, so no answer is looked at unless OPEN succeeded (EAX not all ones, SUCCESS set).
-* RECVSIZE goes out with EBX all ones, a size that no host can mean: an echo is an impossible size.
+* RECVSIZE goes out with EBX all ones, a size that no host can mean: with our command still in ECX it is an echo.
 * A size is believed up to the caller's limit, a type only if it is the expected one.  What we reject, the host is told
   (EBX 0).
 * A checkpoint (the virtual machine was snapshotted, suspended or moved) may hit any step and restarts that transfer,
@@ -75,8 +75,13 @@ class Channel:
                 try:
                     yield LOW, frame, None
                 finally:
-                    # Also on the way out of an interrupt that struck after the host had answered.
-                    self._opened(frame)
+                    # Also on the way out of an interrupt that struck after the host had answered.  No call stands in
+                    # these lines: it is at calls that the interpreter looks for interrupts.
+                    if frame.ax & MASK32 != UNSUPPORTED and frame.cx >> 16 & Status.SUCCESS:
+                        self.id = frame.dx & _HIGH_WORD
+                        self.cookie_high = frame.si & MASK32
+                        self.cookie_low = frame.di & MASK32
+                        self.is_open = True
                 if self.is_open:
                     return
                 if not _status(frame) & Status.CPT or frame.ax & MASK32 == UNSUPPORTED:
@@ -84,13 +89,6 @@ class Channel:
             else:
                 raise _storm("OPEN")
         raise errors.NoMessageChannel("the host opened no message channel")
-
-    def _opened(self, frame: Frame) -> None:
-        if frame.ax & MASK32 != UNSUPPORTED and _status(frame) & Status.SUCCESS:
-            self.id = frame.dx & _HIGH_WORD
-            self.cookie_high = frame.si & MASK32
-            self.cookie_low = frame.di & MASK32
-            self.is_open = True
 
     def sending(self, data: bytes) -> Steps[None]:
         """Send one message; an empty one is a single SENDSIZE, the poll of TCLO.
@@ -150,9 +148,9 @@ class Channel:
                 if not status & Status.DORECV:
                     return None
                 size = frame.bx & MASK32
+                if size == _IMPOSSIBLE_SIZE and frame.cx & 0xFFFF == Command.MESSAGE:
+                    raise errors.ChannelLost("the host gave our registers back: it knows no such channel")
                 if (answer := frame.dx >> 16 & 0xFFFF) != Message.SENDSIZE:
-                    if size == _IMPOSSIBLE_SIZE:
-                        raise errors.ChannelLost("the host gave our registers back: it knows no such channel")
                     yield from self._rejecting(size)
                     raise _violation("a size", answer)
                 if size > limit:

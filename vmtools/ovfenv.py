@@ -7,7 +7,7 @@ ends the parse before it can do anything, so there is nothing to expand and noth
 
 from __future__ import annotations
 
-from .values import BadValue
+from .errors import BadValue
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class OvfEnvironment:
 def parse(document: bytes, *, limit: int = DEFAULT_LIMIT) -> OvfEnvironment:
     """Parse ``document``; sections that are missing are empty, what we don't know is skipped.
 
-    Raises :class:`~vmtools.values.BadValue`: over ``limit`` bytes, not well-formed XML, a DOCTYPE, another root element
+    Raises :class:`~vmtools.errors.BadValue`: over ``limit`` bytes, not well-formed XML, a DOCTYPE, another root element
     than ``Environment``, or a property without a key.
     """
     from xml.parsers.expat import ExpatError, ParserCreate

@@ -15,7 +15,7 @@ from time import monotonic
 
 from . import errors, gates
 from .backdoor import PAUSE, Backdoor, carry_out
-from .constants import Protocol
+from .constants import MAX_MESSAGE, Protocol
 from .message import Channel
 
 TYPE_CHECKING = False
@@ -71,9 +71,9 @@ class Rpci:
 
     def _begin(self) -> None:
         """A new life: at first, and in a forked child, which must not talk into its parent's conversation."""
-        self._forks = _forks
         self._channel = Channel(Protocol.RPCI)
         self._lock = RLock()
+        self._forks = _forks
 
     def call(self, request: bytes, *, repeat: bool | None = None, timeout: float | None = None) -> bytes:
         """Send a request and return what the host answered after ``1``.
@@ -83,6 +83,7 @@ class Rpci:
         :param timeout: seconds, instead of the connection's.
         :raises HostRefused: the host answered ``0``; see its subclasses.
         :raises ChannelLost: the channel was lost twice, or once where repeating may do harm.
+        :raises RequestTooLarge: the host takes no message of this size.
         :raises NoMessageChannel: the host opens no channel.
         :raises ProtocolViolation: the answer was none.
         :raises GateError: there is no host.
@@ -98,7 +99,7 @@ class Rpci:
             except errors.ChannelLost as lost:
                 if monotonic() > deadline or (lost.arrived and not repeat):
                     raise
-                reply = self._exchange(request, deadline)
+                reply = self._repeated(request, deadline)
         if reply[:2] == b"1 ":
             return reply[2:]
         if reply[:2] == b"0 ":
@@ -119,6 +120,15 @@ class Rpci:
             # The host is in the middle of something that we shall not finish: leave it no half-made exchange.
             self.close()
             raise
+
+    def _repeated(self, request: bytes, deadline: float) -> bytes:
+        try:
+            return self._exchange(request, deadline)
+        except errors.ChannelLost as lost:
+            # Refused twice, and the second time on a new channel: then it is not the channel.
+            if lost.arrived or len(request) <= MAX_MESSAGE:
+                raise
+            raise errors.RequestTooLarge(len(request), MAX_MESSAGE) from lost
 
     def _open(self, deadline: float) -> None:
         self._channel.arrived = False
@@ -148,8 +158,8 @@ class Rpci:
         if self._forks != _forks:
             return
         with self._lock:
-            if _open.pop(id(self), None):
-                _close(self.gate, self._channel)
+            _close(self.gate, self._channel)
+            _open.pop(id(self), None)
 
     def __enter__(self) -> Self:
         return self
@@ -174,12 +184,17 @@ def refused(text: bytes) -> errors.HostRefused:
     return errors.HostRefused(text)
 
 
-def _close(gate: Carrier, channel: Channel) -> None:
+def _close(gate: Carrier, channel: Channel, *, again: bool = True) -> None:
     """CLOSE, whatever state the conversation is in; a host that is gone needs no farewell."""
     try:
         carry_out(gate, channel.closing())
     except errors.VMToolsError:
         channel.is_open = False
+    except BaseException:
+        # An interrupt, perhaps before the host had it.  Closing twice does no harm.
+        if again:
+            _close(gate, channel, again=False)
+        raise
 
 
 def _close_all() -> None:

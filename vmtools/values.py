@@ -7,9 +7,9 @@ what it means there.
 
 from __future__ import annotations
 
-from .errors import VMToolsError
+from .errors import BadValue
 
-__all__ = ["DEFAULT_LIMIT", "REDACTED", "BadValue", "decode", "stripped", "without_nul"]
+__all__ = ["DEFAULT_LIMIT", "REDACTED", "decode", "stripped", "without_nul"]
 
 DEFAULT_LIMIT = 16 << 20
 """Bytes that a value may unpack to.  A host sends 1 MiB at most, which gzip can make a gigabyte of."""
@@ -18,15 +18,6 @@ REDACTED = b"---"
 """What cloud-init writes over a value that it has used (an empty YAML document)."""
 
 GZIP_MAGIC = b"\x1f\x8b"
-
-
-class BadValue(VMToolsError, ValueError):
-    """A value is not what it claims to be (broken base64, broken gzip, unsafe XML), or is too large.
-
-    The message never quotes the value: it may be a secret.
-    """
-
-    help = "Look at the undecoded value and at its '.encoding'; who set them has to set them right."
 
 
 def without_nul(value: bytes) -> bytes:

@@ -73,11 +73,11 @@ def check(argv: Sequence[str]) -> int:
     return OK
 
 
-class _Help(Exception):  # noqa: N818 - what was asked for
+class _Help(Exception):
     """The help text is wanted."""
 
 
-class _Unknown(Exception):  # noqa: N818 - what the option is
+class _Unknown(Exception):
     """An option that there is not."""
 
 

@@ -48,16 +48,26 @@ def not_a_vm(called: str) -> int:
 
 
 def guarded(action: Callable[[], int]) -> int:
-    """Run a command to its exit status."""
+    """Run a command to its exit status.
+
+    :raises KeyboardInterrupt: as it came, with nothing printed about it.
+    """
+    _hold_standard_files()
     try:
         return action()
     except OutputClosed as closed:
         complain(os.path.basename(sys.argv[0]), f"standard output: {closed}")
         return REFUSED
     except KeyboardInterrupt:
-        # Die of the interrupt, as whoever waits for us expects; channels are closed by now.
-        import signal
+        # The interpreter closes what is open and dies of the signal, as whoever waits for us expects.
+        sys.excepthook = lambda kind, error, trace: None
+        raise
 
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGINT)
-        return 128 + signal.SIGINT
+
+def _hold_standard_files() -> None:
+    """What is closed must stay so, and not become the next file or socket that we open."""
+    for fd, mode in enumerate((os.O_WRONLY, os.O_RDONLY, os.O_RDONLY)):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, mode)  # the lowest free number; its use the wrong way round fails as if closed

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ORIGINAL = "vmware-rpctool"
 
+_INPUT_LIMIT = 1 << 20
+"""Bytes read from standard input: sixteen times what hosts take, so that the refusal is the host's."""
+
 _ORIGINAL_USAGE = b"""\
 rpctool syntax:
 
@@ -98,7 +101,7 @@ def _in_the_originals_words(error: errors.VMToolsError) -> bytes:
     """The original's text for a channel that failed; where it would print ``NULL``, what happened."""
     if isinstance(error, errors.NoMessageChannel):
         return b"RpcOut: Unable to open the communication channel"
-    if isinstance(error, errors.ChannelLost) and not error.arrived:
+    if isinstance(error, errors.RequestTooLarge) or (isinstance(error, errors.ChannelLost) and not error.arrived):
         return b"RpcOut: Unable to send the RPCI command"
     if isinstance(error, errors.ChannelError | errors.ReplyTooLarge):
         return b"RpcOut: Unable to receive the result of the RPCI command"
@@ -168,10 +171,10 @@ def ours(argv: Sequence[str]) -> int:
         return OK
     try:
         options = _parse(argv[1:])
+        request = _standard_input() if options.words == ["-"] else os.fsencode(" ".join(options.words))
     except _Usage as usage:
         complain(name, f"{usage}. Try '{name} --help'.")
         return REFUSED
-    request = _standard_input() if options.words == ["-"] else os.fsencode(" ".join(options.words))
     try:
         with Rpci(options.gate, timeout=options.timeout) as rpci:
             reply = rpci.call(request)
@@ -186,7 +189,17 @@ def ours(argv: Sequence[str]) -> int:
 
 
 def _standard_input() -> bytes:
-    request = sys.stdin.buffer.read()
+    """All of it but the last newline.
+
+    :raises _Usage: it can't be read, or is more than any host takes.
+    """
+    try:
+        with open(0, "rb", closefd=False) as file:
+            request = file.read(_INPUT_LIMIT + 1)
+    except OSError as error:
+        raise _Usage(f"standard input: {error.strerror}") from None
+    if len(request) > _INPUT_LIMIT:
+        raise _Usage(f"standard input: over {_INPUT_LIMIT} bytes")
     return request[:-1] if request.endswith(b"\n") else request
 
 
@@ -219,4 +232,5 @@ def _readable(reply: bytes) -> dict[str, str]:
 def _print_json(value: dict[str, object]) -> None:
     import json
 
-    write(json.dumps(value, ensure_ascii=False).encode() + b"\n")
+    # A byte of the command line that is no UTF-8 is a lone surrogate, and escaped in JSON's own way.
+    write(json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n")

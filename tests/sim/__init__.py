@@ -1,0 +1,1 @@
+"""Programs under the simulated host, with real traps; conftest.py says what that needs."""
