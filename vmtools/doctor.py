@@ -108,7 +108,7 @@ def describe(report: Report) -> str:
         ("vmtools", f"{report['vmtools']} ({report['architecture']})"),
         ("hypervisor", f"{cpuid['name']}{leaf}" if cpuid["name"] else "none"),
         ("hypercalls offered", ", ".join(offers) or "none"),
-        ("DMI", ", ".join(f"{field} {text!r}" for field, text in report["dmi"].items()) or "not readable"),
+        ("DMI", ", ".join(f"{field} {text!r}" for field, text in report["dmi"].items() if text) or "not readable"),
         (
             "privilege",
             f"uid {privilege['uid']}, CAP_SYS_RAWIO {yes(privilege['rawio'])}, "

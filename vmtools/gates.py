@@ -257,14 +257,23 @@ def lockdown() -> str:
 
 
 def privilege_status() -> dict[str, int | bool | str]:
-    """What decides about privilege here: ``uid``, ``rawio`` (CAP_SYS_RAWIO), ``lockdown``, ``seccomp`` (its mode)."""
+    """What decides about privilege here: ``uid``, ``rawio`` (CAP_SYS_RAWIO where it counts), ``lockdown``, ``seccomp`` (its mode)."""
     status = _status()
     return {
         "uid": os.geteuid(),
-        "rawio": bool(int(status.get("CapEff", "0"), 16) >> _CAP_SYS_RAWIO & 1),
+        "rawio": bool(int(status.get("CapEff", "0"), 16) >> _CAP_SYS_RAWIO & 1) and _in_first_namespace(),
         "lockdown": lockdown(),
         "seccomp": int(status.get("Seccomp", "0")),
     }
+
+
+def _in_first_namespace() -> bool:
+    """Root of another user namespace has every capability there, and none that counts here."""
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            return file.read().split() == ["0", "0", str(MASK32)]
+    except OSError:
+        return True  # a kernel without user namespaces
 
 
 def _status() -> dict[str, str]:
