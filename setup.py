@@ -23,7 +23,12 @@ if ABI3:
 
 CFLAGS = ["-O2", "-fvisibility=hidden", "-Wall", "-Wextra"]
 # What Cython generates is held to fewer rules than what we write: these name its own habits.
-CFLAGS += ["-Wno-unused-parameter", "-Wno-unused-function", "-Wno-missing-field-initializers", "-Wno-cast-function-type"]
+CFLAGS += [
+    "-Wno-unused-parameter",
+    "-Wno-unused-function",
+    "-Wno-missing-field-initializers",
+    "-Wno-cast-function-type",
+]
 LDFLAGS = ["-Wl,-z,relro,-z,now", "-Wl,-z,noexecstack"]
 if os.environ.get("VMTOOLS_WERROR"):
     CFLAGS.append("-Werror")
@@ -52,7 +57,9 @@ setup(
     ext_modules=cythonize(
         [
             # Each architecture's file is empty on the others.
-            extension("vmtools._gate", "gate.pyx", "quickstart.c", "fault.c", "x86_64.c", "i386.c", "aarch64.c", quick=True),
+            extension(
+                "vmtools._gate", "gate.pyx", "quickstart.c", "fault.c", "x86_64.c", "i386.c", "aarch64.c", quick=True
+            ),
             extension("vmtools.sim._tracer", "tracer.pyx", "decode.c", "ptrace.c", "spawn.c"),
         ],
         build_dir="build/cython",

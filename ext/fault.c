@@ -6,6 +6,12 @@
  *
  * A fault that is not at one of our instructions, in whatever thread, is handed to the handler that was there, called
  * as the kernel would have called it.
+ *
+ * What is left: a handler that some other thread installs in the very moment between enter and the instruction sees
+ * the instruction's fault first. faulthandler then prints a dump, puts us back and raises the signal; we let that pass,
+ * the instruction faults again, and the call reports it as ever. And where a process crashes while another thread is
+ * inside, the handler that ends it may have put SIG_DFL back first: the process then ends by the other's fault, of the
+ * same signal and perhaps with half of the last words.
  */
 #define _GNU_SOURCE
 #include "fault.h"
@@ -41,6 +47,7 @@ static const int guarded[] = {SIGSEGV, SIGILL, SIGBUS};
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static unsigned inside;                  /* threads between enter and leave; under lock */
 static struct sigaction before[GUARDED]; /* whom we displaced; written under lock, read by the handler */
+static atomic_int members[64];           /* threads inside, for the handler: who finds no place does without */
 static atomic_int faulted[GUARDED];      /* the thread whose fault was handed on last since enter, or 0 */
 
 static size_t index_of(int signo) {
@@ -51,6 +58,17 @@ static size_t index_of(int signo) {
 }
 
 static void on_fault(int signo, siginfo_t *info, void *context);
+
+static pid_t this_thread(void) {
+    return (pid_t)syscall(SYS_gettid);
+}
+
+static int is_inside(pid_t thread) {
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
+        if (atomic_load(&members[i]) == thread)
+            return 1;
+    return 0;
+}
 
 static int is_ours(const struct sigaction *action) {
     return (action->sa_flags & SA_SIGINFO) && action->sa_sigaction == on_fault;
@@ -63,7 +81,7 @@ static void fall_to_default(int signo, siginfo_t *info) {
     action.sa_handler = SIG_DFL;
     sigaction(signo, &action, NULL);
     if (info->si_code <= 0)
-        syscall(SYS_rt_tgsigqueueinfo, getpid(), (pid_t)syscall(SYS_gettid), signo, info);
+        syscall(SYS_rt_tgsigqueueinfo, getpid(), this_thread(), signo, info);
 }
 
 static void hand_on(int signo, siginfo_t *info, void *context) {
@@ -71,11 +89,13 @@ static void hand_on(int signo, siginfo_t *info, void *context) {
     const struct sigaction next = before[i];
     const int is_fault = info->si_code > 0;
 
+    const pid_t thread = this_thread();
     if (next.sa_handler == SIG_IGN && !is_fault)
         return;
+    if (info->si_code == SI_TKILL && info->si_pid == getpid() && is_inside(thread))
+        return; /* somebody saw the instruction's fault before us, and passes it on: it comes again */
     /* A handler that puts its predecessor back and raises the signal again, as faulthandler does, comes back to us
      * if it was installed over us; to hand it on to that same handler would never end. */
-    const pid_t thread = (pid_t)syscall(SYS_gettid);
     const int again = info->si_code == SI_TKILL && atomic_load(&faulted[i]) == thread;
     if (is_fault)
         atomic_store(&faulted[i], thread);
@@ -153,6 +173,10 @@ void vmt_guard_enter(vmt_guard *guard) {
         install(i);
     }
     inside++;
+    guard->place = -1;
+    for (int i = 0; i < (int)(sizeof members / sizeof members[0]) && guard->place < 0; i++)
+        if (atomic_load(&members[i]) == 0)
+            atomic_store(&members[guard->place = i], this_thread());
     pthread_mutex_unlock(&lock);
     /* A fault whose signal is blocked kills the process without asking anybody. */
     pthread_sigmask(SIG_UNBLOCK, &unblocked, &guard->mask);
@@ -161,6 +185,8 @@ void vmt_guard_enter(vmt_guard *guard) {
 void vmt_guard_leave(const vmt_guard *guard) {
     pthread_sigmask(SIG_SETMASK, &guard->mask, NULL);
     pthread_mutex_lock(&lock);
+    if (guard->place >= 0)
+        atomic_store(&members[guard->place], 0);
     if (--inside == 0)
         for (size_t i = 0; i < GUARDED; i++)
             uninstall(i);
@@ -181,6 +207,8 @@ static void after_fork_in_child(void) {
         for (size_t i = 0; i < GUARDED; i++)
             uninstall(i);
     inside = 0;
+    for (size_t i = 0; i < sizeof members / sizeof members[0]; i++)
+        atomic_store(&members[i], 0);
     pthread_mutex_unlock(&lock);
 }
 

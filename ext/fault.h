@@ -8,6 +8,7 @@
 
 typedef struct {
     sigset_t mask;
+    int place; /* in fault.c's table of who is inside, or -1 */
 } vmt_guard;
 
 /* Prepares the table of signals for fork(); once per process, before the first guard. 0, or an errno. */

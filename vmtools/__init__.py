@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .errors import GateUnavailable as GateUnavailable
     from .errors import HostRefused as HostRefused
     from .errors import LockedDown as LockedDown
+    from .errors import MalformedReply as MalformedReply
     from .errors import NoDevice as NoDevice
     from .errors import NoMessageChannel as NoMessageChannel
     from .errors import NoPrivilege as NoPrivilege
@@ -58,6 +59,7 @@ __all__ = [
     "GuestInfoText",
     "HostRefused",
     "LockedDown",
+    "MalformedReply",
     "NoDevice",
     "NoMessageChannel",
     "NoPrivilege",

@@ -111,8 +111,10 @@ def describe(report: Report) -> str:
         ("DMI", ", ".join(f"{field} {text!r}" for field, text in report["dmi"].items() if text) or "not readable"),
         (
             "privilege",
-            f"uid {privilege['uid']}, CAP_SYS_RAWIO {yes(privilege['rawio'])}, "
-            f"lockdown {privilege['lockdown'] or 'unknown'}, seccomp mode {privilege['seccomp']}",
+            (
+                f"uid {privilege['uid']}, CAP_SYS_RAWIO {yes(privilege['rawio'])}, "
+                f"lockdown {privilege['lockdown'] or 'unknown'}, seccomp mode {privilege['seccomp']}"
+            ),
         ),
         ("gate", f"{report['gate']['name'] or 'none'} (asked for: {report['gate']['asked']})"),
         ("host", f"version {host['version']}, {host['product_name']}" if host else "none"),

@@ -22,6 +22,7 @@ The tree (each class says what the caller can do)::
     │   ├── NoSuchValue              the variable is not set
     │   └── PermissionDenied         the host keeps this from this guest
     ├── ProtocolViolation            the host broke the protocol; nothing it said was believed
+    │   ├── MalformedReply           its reply began neither with '1 ' nor with '0 '
     │   └── ReplyTooLarge            its reply was over the limit that the caller set
     └── BadValue                     a value is not what it claims to be
 """
@@ -38,6 +39,7 @@ __all__ = [
     "GateUnavailable",
     "HostRefused",
     "LockedDown",
+    "MalformedReply",
     "NoDevice",
     "NoMessageChannel",
     "NoPrivilege",
@@ -191,6 +193,10 @@ class ProtocolViolation(VMToolsError):
     """The host's answer was not one that the protocol allows."""
 
     help = "Nothing of the answer was used; if this repeats, the host is broken or hostile."
+
+
+class MalformedReply(ProtocolViolation):
+    """The host's reply says neither yes nor no."""
 
 
 class ReplyTooLarge(ProtocolViolation):

@@ -257,7 +257,10 @@ def lockdown() -> str:
 
 
 def privilege_status() -> dict[str, int | bool | str]:
-    """What decides about privilege here: ``uid``, ``rawio`` (CAP_SYS_RAWIO where it counts), ``lockdown``, ``seccomp`` (its mode)."""
+    """What decides about privilege here.
+
+    ``uid``, ``rawio`` (CAP_SYS_RAWIO where it counts), ``lockdown``, ``seccomp`` (its mode).
+    """
     status = _status()
     return {
         "uid": os.geteuid(),

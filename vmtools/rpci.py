@@ -85,7 +85,7 @@ class Rpci:
         :raises ChannelLost: the channel was lost twice, or once where repeating may do harm.
         :raises RequestTooLarge: the host takes no message of this size.
         :raises NoMessageChannel: the host opens no channel.
-        :raises ProtocolViolation: the answer was none.
+        :raises ProtocolViolation: the answer was none; MalformedReply, if it said neither yes nor no.
         :raises GateError: there is no host.
         """
         if repeat is None:
@@ -104,7 +104,7 @@ class Rpci:
             return reply[2:]
         if reply[:2] == b"0 ":
             raise refused(reply[2:])
-        raise errors.ProtocolViolation(f"the host's reply begins neither with '1 ' nor with '0 ': {reply[:32]!r}")
+        raise errors.MalformedReply(f"the host's reply begins neither with '1 ' nor with '0 ': {reply[:32]!r}")
 
     def _exchange(self, request: bytes, deadline: float) -> bytes:
         channel = self._channel
@@ -158,8 +158,11 @@ class Rpci:
         if self._forks != _forks:
             return
         with self._lock:
-            _close(self.gate, self._channel)
-            _open.pop(id(self), None)
+            try:
+                _close(self.gate, self._channel)
+            finally:
+                if not self._channel.is_open:
+                    _open.pop(id(self), None)
 
     def __enter__(self) -> Self:
         return self

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import sys
-from _socket import AF_UNIX, MSG_PEEK, MSG_WAITALL, SOCK_STREAM, socket  # not `socket`, which costs more than a whole call
-from _thread import LockType, allocate_lock, get_native_id
+from _socket import AF_UNIX, MSG_PEEK, MSG_WAITALL, SOCK_STREAM, socket  # `socket` costs more than a whole call
+from _thread import get_native_id
+from time import monotonic
 
 from . import errors
 from .constants import PORT, PORT_HIGH
@@ -31,22 +32,24 @@ _HIGH_WORD = 0xFFFF0000
 
 
 class SocketGate(Gate):
-    """A connection to ``vmtools sim serve SOCKET``; made at the first call, and anew after a fork or a failure."""
+    """Connections to ``vmtools sim serve SOCKET``; made when needed, and anew after a fork or a failure.
+
+    Each call takes one for itself: calls of several threads, or one in the middle of another (a signal handler's, a
+    finalizer's), share none.
+    """
 
     def __init__(self, path: str) -> None:
         if not path:
             raise errors.GateUnavailable("the gate 'sim:' needs the path of a socket: sim:SOCKET")
         self.name = f"sim:{path}"
         self.path = path
-        self._lock: LockType = allocate_lock()
-        self._socket: socket | None = None
-        os.register_at_fork(after_in_child=self._after_fork)
+        self._idle: list[socket] = []
+        os.register_at_fork(after_in_child=self._forget)
 
-    def _after_fork(self) -> None:
-        self._lock = allocate_lock()
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+    def _forget(self) -> None:
+        """Close what no call is using: after a fork it is the parent's, after a failure it may be as broken."""
+        while self._idle:
+            self._idle.pop().close()
 
     def low(self, frame: Frame) -> None:
         frame.dx = frame.dx & _HIGH_WORD | PORT
@@ -66,23 +69,24 @@ class SocketGate(Gate):
 
     def _exchange(self, instruction: int, frame: Frame, payload: bytes = b"", *, limit: int = 0) -> bytes:
         regs = [frame.ax, frame.bx, frame.cx, frame.dx, frame.si, frame.di, frame.bp]
-        with self._lock:
-            done = False
-            try:
-                connection = self._socket = self._socket or self._connect()
-                connection.sendall(simlink.encode_exit(instruction, get_native_id(), regs, payload))
-                outcome, data = self._answer(connection, frame, limit)
-                done = True
-            except simlink.WireError as error:
-                raise errors.GateUnavailable(f"what answers at {self.path} is no simulated host: {error}") from None
-            except OSError as error:
-                what = error.strerror or str(error)
-                raise errors.GateUnavailable(
-                    f"no simulated host at {self.path}: {what}", help="Start one with 'vmtools sim serve SOCKET'."
-                ) from None
-            finally:
-                if not done:
-                    self._break_off(frame, limit)
+        connection, done = None, False
+        try:
+            connection = self._connection()
+            connection.sendall(simlink.encode_exit(instruction, get_native_id(), regs, payload))
+            outcome, data = self._answer(connection, frame, limit)
+            done = True
+        except simlink.WireError as error:
+            raise errors.GateUnavailable(f"what answers at {self.path} is no simulated host: {error}") from None
+        except OSError as error:
+            what = error.strerror or str(error)
+            raise errors.GateUnavailable(
+                f"no simulated host at {self.path}: {what}", help="Start one with 'vmtools sim serve SOCKET'."
+            ) from None
+        finally:
+            if done and connection is not None:
+                self._idle.append(connection)
+            elif connection is not None:
+                self._break_off(connection, frame, limit)
         if outcome == simlink.FAULT:
             raise errors.GateFaulted(f"the simulated host at {self.path} lets this instruction fault")
         return data
@@ -99,14 +103,12 @@ class SocketGate(Gate):
             connection.recv(simlink.ANSWER_SIZE, MSG_WAITALL)
         return outcome, data
 
-    def _break_off(self, frame: Frame, limit: int) -> None:
+    def _break_off(self, connection: socket, frame: Frame, limit: int) -> None:
         """End a connection that stands in the middle of an exchange.
 
         An interrupt may have struck between the host's answer and our reading it: what an OPEN opened must not be lost.
         """
-        connection, self._socket = self._socket, None
-        if connection is None:
-            return
+        self._forget()
         try:
             if not limit:
                 connection.settimeout(_LAST_WORDS)
@@ -115,6 +117,12 @@ class SocketGate(Gate):
             pass  # there was none
         finally:
             connection.close()
+
+    def _connection(self) -> socket:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
 
     def _connect(self) -> socket:
         connection = socket(AF_UNIX, SOCK_STREAM)
@@ -138,7 +146,10 @@ def _receive(connection: socket, kind: int) -> bytes:
 def _exactly(connection: socket, size: int) -> bytearray:
     buffer = bytearray(size)
     view = memoryview(buffer)
+    end = monotonic() + TIMEOUT  # for the whole of it, however small the pieces
     while view:
+        if monotonic() > end:
+            raise TimeoutError("timed out")
         count = connection.recv_into(view)
         if not count:
             raise simlink.WireError("the connection ended in the middle of a packet")

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vmtools import errors
+from vmtools.errors import BadValue
 from vmtools.guestinfo import GuestInfo
 from vmtools.ovfenv import parse
-from vmtools.values import BadValue
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,7 +26,8 @@ from vmtools.constants import MAGIC, PORT, PORT_HIGH
 SEGV_KERNEL = int(signal.SIGSEGV) | 128 << 8
 
 pytestmark = pytest.mark.skipif(
-    _gate.ARCHITECTURE not in ("x86_64", "i386"), reason="only x86 faults on the backdoor port; aarch64 reads a register"
+    _gate.ARCHITECTURE not in ("x86_64", "i386"),
+    reason="only x86 faults at the port; aarch64 reads a register",
 )
 
 
@@ -169,10 +170,11 @@ def test_without_any_handler_a_real_fault_kills_as_ever() -> None:
 
 
 RACE = """
-    stop = False
+    stop, wrong = False, []
     def work():
         while not stop:
-            knock()
+            fault = knock()
+            if fault != 0x800b: wrong.append(fault)
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads: thread.start()
     import time; time.sleep(0.1)
@@ -180,12 +182,16 @@ RACE = """
 
 
 def test_a_real_fault_in_one_thread_while_others_are_inside_the_guard() -> None:
-    result = in_process(textwrap.dedent(RACE) + "faulthandler.enable()\ncrash()")
-    assert result.returncode == -signal.SIGSEGV
-    assert result.stderr.count("Fatal Python error: Segmentation fault") == 1
+    """It kills, every time.  faulthandler begins by putting SIG_DFL back, so that a fault of another thread inside the
+    guard may end the process before the dump is out: told in full at least once in a few."""
+    results = [in_process("faulthandler.enable()\n" + textwrap.dedent(RACE) + "crash()") for _ in range(8)]
+    assert [result.returncode for result in results] == [-signal.SIGSEGV] * 8
+    assert 1 in [result.stderr.count("Fatal Python error: Segmentation fault") for result in results]
+    assert all(result.stderr.count("Fatal Python error: ") <= 1 for result in results)
 
 
 def test_faulthandler_switched_on_and_off_while_others_are_inside_the_guard() -> None:
+    """Switched on in the moment before the instruction, it may print a dump of its own; the call survives that."""
     result = in_process(
         textwrap.dedent(RACE)
         + textwrap.dedent("""
@@ -193,11 +199,13 @@ def test_faulthandler_switched_on_and_off_while_others_are_inside_the_guard() ->
             faulthandler.enable(); faulthandler.disable()
         stop = True
         for thread in threads: thread.join()
+        print("survived", wrong, flush=True)
         faulthandler.enable(); knock(); crash()
         """)
     )
+    assert result.stdout == "survived []\n", result.stderr
     assert result.returncode == -signal.SIGSEGV
-    assert result.stderr.count("Fatal Python error: Segmentation fault") == 1
+    assert result.stderr.rpartition("Fatal Python error: Segmentation fault")[1]
 
 
 def test_a_python_handler_of_the_signal_is_kept_and_called() -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.unit.dict_host import Host
 from vmtools import errors
+from vmtools.errors import BadValue
 from vmtools.guest import Guest
 from vmtools.guestinfo import GuestInfo, payload, variable
-from vmtools.errors import BadValue
 from vmtools.values import without_nul
 
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vmtools.ovfenv import OvfEnvironment, parse
 from vmtools.errors import BadValue
+from vmtools.ovfenv import OvfEnvironment, parse
 
 VSPHERE = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Environment xmlns="http://schemas.dmtf.org/ovf/environment/1"

@@ -78,7 +78,7 @@ SLOW = {"argparse", "asyncio", "collections", "contextlib", "dataclasses", "enum
 def test_a_guest_needs_no_slow_module() -> None:
     # -S: what the site's .pth files import is not ours
     done = subprocess.run(
-        [sys.executable, "-S", "-c", "import sys, vmtools; vmtools.Guest; print(*sys.modules)"],
+        [sys.executable, "-P", "-S", "-c", "import sys, vmtools; vmtools.Guest; print(*sys.modules)"],
         capture_output=True,
         text=True,
         check=True,

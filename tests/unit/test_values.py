@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.dict_host import Host
-from vmtools.guestinfo import GuestInfo
 from vmtools.errors import BadValue
+from vmtools.guestinfo import GuestInfo
 from vmtools.values import decode, stripped
 
 GZIP_BASE64 = ["gzip+base64", "gz+b64"]

@@ -14,7 +14,7 @@ REFUSED = 1
 NO_HOST = 255
 
 
-class OutputClosed(Exception):  # noqa: N818 - named for what happened
+class OutputClosed(Exception):
     """Nobody takes our output."""
 
 

@@ -57,7 +57,7 @@ usage was wrong; 255 there is no VMware host here.
 """
 
 
-class _Usage(Exception):  # noqa: N818 - what it is, not an error to be caught by users
+class _Usage(Exception):
     """The command line is wrong."""
 
 
@@ -103,9 +103,9 @@ def _in_the_originals_words(error: errors.VMToolsError) -> bytes:
         return b"RpcOut: Unable to open the communication channel"
     if isinstance(error, errors.RequestTooLarge) or (isinstance(error, errors.ChannelLost) and not error.arrived):
         return b"RpcOut: Unable to send the RPCI command"
-    if isinstance(error, errors.ChannelError | errors.ReplyTooLarge):
-        return b"RpcOut: Unable to receive the result of the RPCI command"
-    return b"RpcOut: Invalid format for the result of the RPCI command"
+    if isinstance(error, errors.MalformedReply):
+        return b"RpcOut: Invalid format for the result of the RPCI command"
+    return b"RpcOut: Unable to receive the result of the RPCI command"
 
 
 class _Options:
@@ -153,7 +153,7 @@ def _seconds(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds <= 86400:  # noqa: PLR2004 - a day
+    if not 0 < seconds <= 86400:
         raise _Usage(f"--timeout {text}: a number of seconds, over 0 and up to a day, is needed")
     return seconds
 
@@ -161,10 +161,10 @@ def _seconds(text: str) -> float:
 def ours(argv: Sequence[str]) -> int:
     """The command with what users of the original lack."""
     name = os.path.basename(argv[0])
-    if len(argv) == 2 and argv[1] in ("-h", "--help"):  # noqa: PLR2004
+    if len(argv) == 2 and argv[1] in ("-h", "--help"):
         write(HELP.format(name=name, timeout=TIMEOUT).encode())
         return OK
-    if len(argv) == 2 and argv[1] == "--version":  # noqa: PLR2004
+    if len(argv) == 2 and argv[1] == "--version":
         from .._version import __version__
 
         write(f"{name} {__version__}\n".encode())
