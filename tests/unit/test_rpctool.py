@@ -601,7 +601,7 @@ print(status, *sorted({name.partition(".")[0] for name in set(sys.modules) - bef
 """
     for name in ("vmware-rpctool-py", "vmware-rpctool"):
         done = subprocess.run(
-            [sys.executable, "-S", "-c", code, name, "info-get guestinfo.hello"],
+            [sys.executable, "-P", "-S", "-c", code, name, "info-get guestinfo.hello"],
             capture_output=True,
             text=True,
             check=False,

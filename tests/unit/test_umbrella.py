@@ -144,7 +144,7 @@ def test_all_is_well(high: bool, reply: bytes, monkeypatch: pytest.MonkeyPatch) 
         (["refused@2", "refused@3"], "NoMessageChannel", True, 3),
         (["lost@3", "lost@6"], "ChannelLost", True, 3),
         (["type@5"], "ProtocolViolation", True, 3),
-        (["garbage@5:2 x"], "ProtocolViolation", True, 3),
+        (["garbage@5:2 x"], "MalformedReply", True, 3),
     ],
 )
 def test_what_is_not_well_is_told(
