@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
     from vmtools.sim.backdoor import Backdoor
 
-PERSONALITIES = {"vmware": True, "vmware-lb": False}
-"""Name: whether high bandwidth is offered."""
-
 
 class UsageError(Exception):
     """The command line asks for what can't be done; ``str()`` says why."""
@@ -48,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from vmtools.sim.faults import KINDS
+    from vmtools.sim.machine import PERSONALITIES
 
     parser = argparse.ArgumentParser(prog="vmtools sim", description="A simulated VMware host.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -116,7 +114,7 @@ def _backdoor(arguments: argparse.Namespace, files: ExitStack) -> Backdoor:
     """The machine that the options describe; its transcript is closed with ``files``."""
     from vmtools.sim.backdoor import Backdoor
     from vmtools.sim.faults import FaultPlan
-    from vmtools.sim.machine import GuestInfoError, Machine
+    from vmtools.sim.machine import PERSONALITIES, GuestInfoError, Machine
     from vmtools.sim.transcript import Transcript
 
     values: dict[bytes, bytes] = {}

@@ -16,6 +16,9 @@ from vmtools.constants import MAX_MESSAGE, PRODUCTS, VERSION
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+PERSONALITIES = {"vmware": True, "vmware-lb": False}
+"""What kinds of host there are, by name: whether high bandwidth is offered."""
+
 GUESTINFO = b"guestinfo."
 GUESTINFO_LIMIT = 1 << 20
 """Bytes of all keys and values together: the default of ``tools.setInfo.sizeLimit``."""

@@ -73,33 +73,76 @@ def run(
     raises (KeyboardInterrupt, a test's time-out).  No other thread may meanwhile wait for just any child
     (``os.wait()``): it would take the tracer's news.
     """
-    if not _tracer.SUPPORTED:
-        raise NotImplementedError("'vmtools sim run' needs Linux on x86-64 and a 64-bit Python")
-    program = _program(argv, env, cwd, (stdin, stdout, stderr))
-    tracer = Tracer(exits)
-    outcome: list[int] = []
-    failure: list[BaseException] = []
-
-    def trace() -> None:
-        try:
-            outcome.append(tracer.run(program))
-        except BaseException as error:  # raised again in the caller's thread
-            failure.append(error)
-
-    # A thread has its own tracees: this one waits for nobody else's children.
-    thread = threading.Thread(target=trace, name="vmtools-tracer", daemon=True)
+    running = Running(argv, exits, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
     take_signals = threading.current_thread() is threading.main_thread() if signals is None else signals
-    with _signals(tracer, wanted=take_signals):
-        thread.start()
+    with _signals(running.tracer, wanted=take_signals):
+        running.start()
         try:
-            thread.join()
+            return running.wait()
         except BaseException:
-            tracer.kill()
-            thread.join()
+            running.kill()
             raise
-    if failure:
-        raise failure[0]
-    return outcome[0]
+
+
+class Running:
+    """A program under the simulated host, in the background; the parameters are those of :func:`run`.
+
+    A tracer's thread waits for it, so that several may run at once: a thread has its own tracees, and waits for nobody
+    else's children.
+
+    :raises NotImplementedError: (on creation) this is not Linux on x86-64.
+    """
+
+    def __init__(
+        self,
+        argv: Words,
+        exits: Exits,
+        *,
+        env: Environment | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        stdin: File = None,
+        stdout: File = None,
+        stderr: File = None,
+    ) -> None:
+        if not _tracer.SUPPORTED:
+            raise NotImplementedError("'vmtools sim run' needs Linux on x86-64 and a 64-bit Python")
+        self._program = _program(argv, env, cwd, (stdin, stdout, stderr))
+        self.tracer = Tracer(exits)
+        self._outcome: list[int] = []
+        self._failure: list[BaseException] = []
+        self._thread = threading.Thread(target=self._trace, name="vmtools-tracer", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether the program or one of its descendants lives."""
+        return self._thread.is_alive()
+
+    def start(self) -> None:
+        """Begin; whether the program can be executed at all is what :meth:`wait` tells."""
+        self._thread.start()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for the program and its descendants; status and errors as :func:`run` has them.
+
+        :raises TimeoutError: they have not ended within ``timeout`` seconds, and go on.
+        """
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            raise TimeoutError(f"the program has not ended within {timeout} s")
+        if self._failure:
+            raise self._failure[0]
+        return self._outcome[0]
+
+    def kill(self) -> None:
+        """End the program and all its descendants; return when they are gone."""
+        self.tracer.kill()
+        self._thread.join()
+
+    def _trace(self) -> None:
+        try:
+            self._outcome.append(self.tracer.run(self._program))
+        except BaseException as error:  # raised again in the thread that waits
+            self._failure.append(error)
 
 
 def run_command(argv: Words, exits: Exits, *, name: str = "vmtools sim run") -> int:

@@ -15,6 +15,7 @@ import socket
 import stat
 import struct
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vmtools.constants import MASK32
@@ -24,6 +25,7 @@ from vmtools.wire import simlink
 from vmtools.wire.simlink import WireError
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from types import TracebackType
 
 READ_SIZE = 1 << 16
@@ -69,12 +71,20 @@ class _Client:
 class Server:
     """Serves one backdoor on a socket; a context manager that removes the socket at the end.
 
+    :param lock: held while the backdoor is used, where other threads use it too.
     :raises ServerError: (on creation) the path is taken by a living server or by something else, or can't be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str], backdoor: Backdoor) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        backdoor: Backdoor,
+        *,
+        lock: AbstractContextManager[object] | None = None,
+    ) -> None:
         self.path = os.path.abspath(path)
         self.backdoor = backdoor
+        self._lock = nullcontext() if lock is None else lock
         self._clients: dict[int, _Client] = {}
         self._stopping = False
         self._listener = _claim(self.path)
@@ -98,11 +108,15 @@ class Server:
     def serve_forever(self) -> None:
         """Serve until :meth:`stop`."""
         while not self._stopping:
-            for key, events in self._selector.select(self._expire()):
-                if isinstance(key.data, _Client):
-                    self._ready(key.data, events)
-                else:
-                    key.data()
+            with self._lock:
+                timeout = self._expire()
+            ready = self._selector.select(timeout)
+            with self._lock:
+                for key, events in ready:
+                    if isinstance(key.data, _Client):
+                        self._ready(key.data, events)
+                    else:
+                        key.data()
 
     def stop(self) -> None:
         """End :meth:`serve_forever`; from any thread, or from a signal handler."""

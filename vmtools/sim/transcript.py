@@ -23,14 +23,14 @@ import base64
 import binascii
 import json
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from vmtools.sim.backdoor import NOBODY, PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, VMMCALL, Guest, Memory
 from vmtools.sim.decode import Decoder, Meaning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TextIO
+    from typing import Any
 
 NAME = "vmtools-sim"
 VERSION = 1
@@ -80,13 +80,21 @@ class _RecordingMemory(Memory):
         self.data = bytes(data)
 
 
+class Lines(Protocol):
+    """What takes a transcript's lines: a text file, or what keeps them in memory."""
+
+    def write(self, text: str, /) -> object: ...
+
+    def flush(self) -> object: ...
+
+
 class Transcript:
     """Writes the exits of one backdoor: :meth:`begin` before each is served, :meth:`end` after.
 
     :param file: gets the lines; it is flushed after each, so that a killed host leaves all it answered.
     """
 
-    def __init__(self, file: TextIO, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, file: Lines, clock: Callable[[], float] = time.time) -> None:
         self._file = file
         self._clock = clock
         self._started = clock()
