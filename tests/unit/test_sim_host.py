@@ -165,7 +165,7 @@ def test_a_failed_expectation_skips_nothing_and_tells_what_came(host: SimulatedH
         host.expect(re.compile(b"^log "), reply=b"1 ", timeout=0.05)
     text = str(failed.value)
     assert "no guest sent what matches b'^log ' and was answered b'1 ' within 0.05 s" in text
-    assert "of 12 requests" in text
+    assert "the last 10 of 12:" in text
     assert "b'info-set guestinfo.n 11' -> b'1 '" in text
     assert "guestinfo.n 1'" not in text, "only the last are shown"
     host.expect("info-set guestinfo.n 0", timeout=0)

@@ -51,6 +51,7 @@ class Result:
         """This result; :raises AssertionError: the program failed, with what it said about it."""
         if self.returncode != 0:
             said = self.stderr.strip() or self.stdout.strip() or "it printed nothing"
+            __tracebackhide__ = True
             raise AssertionError(f"{self.args} ended with status {self.returncode}: {said}")
         return self
 

@@ -295,6 +295,7 @@ class Host:
                 raise GuestSilent(f"the message {message!r} was {request.state}")
             self._said.append(Exchange("TCLO", message, request.answer))
         if expect is not None and not _fits(request.answer, expect):
+            __tracebackhide__ = True
             raise ExpectationFailed(f"the guest answered {message!r} with {request.answer!r}, not {_wish(expect)}")
         return request.answer
 
@@ -322,6 +323,7 @@ class Host:
             if found is not None:
                 return found
             self._unexpected.extend(passed)
+        __tracebackhide__ = True  # a test's report shows the test's own line
         raise ExpectationFailed(_disappointed(wanted, reply, timeout, passed))
 
     # -- what the host knows -----------------------------------------------------------------------------------------
@@ -424,6 +426,7 @@ def _disappointed(wanted: Wanted, reply: Wanted | None, timeout: float, said: li
         text += f" and was answered {_wish(reply)}"
     text += f" within {timeout:g} s; "
     if not said:
-        return text + "none sent anything (since the last expectation)"
+        return text + "none sent anything since the last expectation"
     shown = [f"  {e.request[:200]!r} -> {(e.reply or b'')[:200]!r}" for e in said[-SHOWN:]]
-    return text + f"of {len(said)} requests (since the last expectation) the last are:\n" + "\n".join(shown)
+    count = f", the last {SHOWN} of {len(said)}" if len(said) > SHOWN else ""
+    return text + f"since the last expectation they sent{count}:\n" + "\n".join(shown)
