@@ -9,9 +9,42 @@ from __future__ import annotations
 
 import struct
 
+from . import WireError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
+
+__all__ = [
+    "ANSWER",
+    "ANSWERED",
+    "ANSWER_SIZE",
+    "CONTROL",
+    "EXIT",
+    "FAULT",
+    "HELLO",
+    "MAX_LENGTH",
+    "MAX_PAYLOAD",
+    "PORT_IN",
+    "PORT_LOW",
+    "PORT_OUT",
+    "REGISTERS",
+    "REPORT",
+    "VERSION",
+    "WireError",
+    "body",
+    "check_hello",
+    "decode_answer",
+    "decode_exit",
+    "decode_json",
+    "encode_answer",
+    "encode_exit",
+    "encode_json",
+    "hello",
+    "length",
+    "packet",
+    "split",
+]
 
 HELLO = 1
 EXIT = 2
@@ -45,10 +78,6 @@ _ANSWER_BODY = struct.Struct("<B3s7Q")
 
 ANSWER_SIZE = 4 + 1 + _ANSWER_BODY.size
 """Bytes of an ANSWER packet without payload."""
-
-
-class WireError(ValueError):
-    """The other side sent what is no packet of this protocol."""
 
 
 def packet(kind: int, body: bytes) -> bytes:
