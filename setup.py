@@ -60,7 +60,7 @@ setup(
             extension(
                 "vmtools._gate", "gate.pyx", "quickstart.c", "fault.c", "x86_64.c", "i386.c", "aarch64.c", quick=True
             ),
-            extension("vmtools.sim._tracer", "tracer.pyx", "decode.c", "ptrace.c", "spawn.c"),
+            extension("vmtools.sim._tracer", "tracer.pyx", "decode.c", "ptrace.c", "memory.c", "spawn.c", "probe.c"),
         ],
         build_dir="build/cython",
         include_path=["ext"],

@@ -1,7 +1,7 @@
 #include "decode.h"
 
 /* Intel SDM vol. 2: 2.1.1 (prefixes), 2.2.1 (REX: only as the last byte before the opcode), IN, OUT, INS, OUTS, VMCALL,
- * RDPMC; AMD APM vol. 3: VMMCALL. */
+ * RDPMC, CPUID, HLT; AMD APM vol. 3: VMMCALL. */
 
 int vmt_decode(const uint8_t *code, size_t size, int bits, vmt_decoded *out)
 {
@@ -63,9 +63,13 @@ int vmt_decode(const uint8_t *code, size_t size, int bits, vmt_decoded *out)
         out->insn = op == 0x6c ? VMT_PORT_IN : VMT_PORT_OUT;
         out->addr32 = (uint8_t)addr;
         break;
-    case 0x0f:
-        if (left >= 2 && code[at + 1] == 0x33) {
+    case VMT_ESCAPE:
+    case VMT_BREAKPOINT:
+        if (left >= 2 && code[at + 1] == 0x33 && op == VMT_ESCAPE) {
             out->insn = VMT_RDPMC;
+            length = 2;
+        } else if (left >= 2 && code[at + 1] == 0xa2) {
+            out->insn = VMT_CPUID; /* faults by itself where ARCH_CPUID_FAULT has asked for it */
             length = 2;
         } else if (left >= 3 && code[at + 1] == 0x01 && (code[at + 2] == 0xc1 || code[at + 2] == 0xd9) && !narrow && !rep) {
             out->insn = code[at + 2] == 0xc1 ? VMT_VMCALL : VMT_VMMCALL;

@@ -1,12 +1,17 @@
-/* Which backdoor instruction is it? Pure: bytes in, answer out, no process in sight. */
+/* Which instruction of ours is it? Pure: bytes in, answer out, no process in sight. */
 #ifndef VMT_DECODE_H
 #define VMT_DECODE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* The numbers that Backdoor.exit() knows. */
-enum { VMT_PORT_LOW, VMT_PORT_OUT, VMT_PORT_IN, VMT_VMCALL, VMT_VMMCALL, VMT_RDPMC };
+/* The numbers that Backdoor.exit() knows; and CPUID, which no backdoor answers. */
+enum { VMT_PORT_LOW, VMT_PORT_OUT, VMT_PORT_IN, VMT_VMCALL, VMT_VMMCALL, VMT_RDPMC, VMT_CPUID };
+
+/* The breakpoint for CPUID, VMCALL and VMMCALL, which don't trap by themselves everywhere: HLT instead of the first
+ * byte of the opcode (0F). User code may not halt, so it is a #GP right there, in 32 bits and in 64; what is left of the
+ * instruction says which one it was, and no table of breakpoints has to follow forks, threads and unmapping. */
+enum { VMT_ESCAPE = 0x0f, VMT_BREAKPOINT = 0xf4 };
 
 enum { VMT_LONGEST_INSN = 15 };
 

@@ -5,105 +5,14 @@
 
 #if VMT_TRACES
 
-#include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
-enum { CS_64 = 0x33, CS_32 = 0x23, PAGE = 4096, PORT = 0x5658, PORT_HIGH = 0x5659, DIRECTION_FLAG = 0x400 };
-
-/* glibc and musl do not agree on the type of the request. */
-#define PTRACE(request, tid, address, data) \
-    (ptrace(request, (pid_t)(tid), (void *)(uintptr_t)(address), (void *)(uintptr_t)(data)) < 0 ? -errno : 0)
-
-/* ---- memory ---- */
-
-/* Where process_vm_* is not to be had (old kernels, seccomp profiles of containers), a tracer still has this.
- * It differs in one thing: it also writes to pages that the program could only read. */
-static int through_proc(int tid, uint64_t address, void *data, size_t size, int writing)
-{
-    char path[32];
-    snprintf(path, sizeof path, "/proc/%d/mem", tid);
-    int fd = open(path, (writing ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
-    if (fd < 0) {
-        return -errno;
-    }
-    int result = 0;
-    for (size_t done = 0; done < size;) {
-        off_t where = (off_t)(address + done);
-        ssize_t n = writing ? pwrite(fd, (char *)data + done, size - done, where)
-                            : pread(fd, (char *)data + done, size - done, where);
-        if (n <= 0) {
-            result = -EFAULT;
-            break;
-        }
-        done += (size_t)n;
-    }
-    close(fd);
-    return result;
-}
-
-static int transfer(int tid, uint64_t address, void *data, size_t size, int writing)
-{
-    if (size == 0) {
-        return 0;
-    }
-    struct iovec here = {data, size}, there = {(void *)(uintptr_t)address, size};
-    ssize_t n = writing ? process_vm_writev(tid, &here, 1, &there, 1, 0)
-                        : process_vm_readv(tid, &here, 1, &there, 1, 0);
-    if (n == (ssize_t)size) {
-        return 0;
-    }
-    if (n < 0 && (errno == ENOSYS || errno == EPERM)) {
-        return through_proc(tid, address, data, size, writing);
-    }
-    return n < 0 ? -errno : -EFAULT;
-}
-
-int vmt_read(int tid, uint64_t address, void *data, size_t size)
-{
-    return transfer(tid, address, data, size, 0);
-}
-
-int vmt_write(int tid, uint64_t address, const void *data, size_t size)
-{
-    return transfer(tid, address, (void *)(uintptr_t)data, size, 1);
-}
-
-/* Up to `size` bytes of code, fewer where the mapping ends: read anew at every exit, for programs rewrite code. */
-static size_t fetch(int tid, uint64_t address, uint8_t *code, size_t size)
-{
-    size_t first = PAGE - (address & (PAGE - 1));
-    if (first > size) {
-        first = size;
-    }
-    struct iovec here = {code, size};
-    struct iovec there[2] = {{(void *)(uintptr_t)address, first}, {(void *)(uintptr_t)(address + first), size - first}};
-    ssize_t n = process_vm_readv(tid, &here, 1, there, first < size ? 2 : 1, 0);
-    if (n > 0) {
-        return (size_t)n;
-    }
-    /* Pages that may be executed and not read, too, are open to PTRACE_PEEKTEXT. Aligned words cross no page. */
-    size_t got = 0;
-    while (got < size) {
-        uint64_t word_at = (address + got) & ~(uint64_t)7;
-        errno = 0;
-        long word = ptrace(PTRACE_PEEKTEXT, tid, (void *)(uintptr_t)word_at, 0);
-        if (errno) {
-            break;
-        }
-        for (size_t i = (address + got) - word_at; i < 8 && got < size; i++) {
-            code[got++] = (uint8_t)((unsigned long)word >> (8 * i));
-        }
-    }
-    return got;
-}
+enum { CS_64 = 0x33, CS_32 = 0x23, PORT = 0x5658, PORT_HIGH = 0x5659, DIRECTION_FLAG = 0x400 };
+enum { CALL_STOP = SIGTRAP | 0x80, KERNEL_SIGNALS = 8 }; /* PTRACE_O_TRACESYSGOOD; bytes of the kernel's signal mask */
 
 /* ---- stops ---- */
 
@@ -133,7 +42,7 @@ static void inspect(vmt_stop *stop)
         return;
     }
     uint8_t code[VMT_LONGEST_INSN];
-    size_t size = fetch(stop->tid, stop->regs.rip, code, sizeof code);
+    size_t size = vmt_fetch(stop->tid, stop->regs.rip, code, sizeof code);
     if (!vmt_decode(code, size, stop->bits, &stop->insn)) {
         return;
     }
@@ -160,6 +69,8 @@ static void classify(vmt_stop *stop, pid_t tid, int status)
     } else if (WIFSIGNALED(status)) {
         stop->kind = VMT_GONE;
         stop->code = -WTERMSIG(status);
+    } else if (WSTOPSIG(status) == CALL_STOP) {
+        stop->kind = VMT_RETURN;
     } else {
         stop->signal = WSTOPSIG(status);
         stop->event = status >> 16;
@@ -278,9 +189,96 @@ int vmt_judge(int tid)
     return PTRACE(PTRACE_SETREGS, tid, 0, &regs);
 }
 
-int vmt_no_core(void)
+int vmt_arguments(int tid, int bits, uint64_t arguments[6])
 {
-    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 ? -errno : 0;
+    struct user_regs_struct r;
+    int result = PTRACE(PTRACE_GETREGS, tid, 0, &r);
+    if (result < 0) {
+        return result;
+    }
+    const uint64_t wide[6] = {r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9};
+    const uint64_t narrow[6] = {(uint32_t)r.rbx, (uint32_t)r.rcx, (uint32_t)r.rdx,
+                                (uint32_t)r.rsi, (uint32_t)r.rdi, (uint32_t)r.rbp};
+    memcpy(arguments, bits == 64 ? wide : narrow, sizeof wide);
+    return 0;
+}
+
+int vmt_finish_call(int tid)
+{
+    return PTRACE(PTRACE_SYSCALL, tid, 0, 0);
+}
+
+int vmt_result(int tid, int64_t *value)
+{
+    struct user_regs_struct regs;
+    int result = PTRACE(PTRACE_GETREGS, tid, 0, &regs);
+    *value = (int64_t)regs.rax;
+    return result;
+}
+
+/* ---- code that is not the program's ---- */
+
+/* To the next stop at a system call's beginning or end. With all signals blocked only SIGSTOP can come between. */
+static int to_call_stop(int tid, int *stopped)
+{
+    for (int status;;) {
+        int result = vmt_finish_call(tid);
+        if (result < 0) {
+            return result;
+        }
+        if (waitpid(tid, &status, __WALL | __WNOTHREAD) < 0) {
+            return -errno;
+        }
+        if (!WIFSTOPPED(status)) {
+            return -ESRCH; /* killed */
+        }
+        if (WSTOPSIG(status) == CALL_STOP) {
+            return 0;
+        }
+        *stopped |= WSTOPSIG(status) == SIGSTOP && status >> 16 == 0;
+    }
+}
+
+int vmt_inject(int tid, const uint64_t call[5], int64_t *value)
+{
+    struct user_regs_struct before, regs;
+    uint64_t mask, all = ~0ULL;
+    unsigned long code, word;
+    int stopped = 0, result;
+    if ((result = PTRACE(PTRACE_GETSIGMASK, tid, KERNEL_SIGNALS, &mask)) < 0 ||
+        (result = PTRACE(PTRACE_SETSIGMASK, tid, KERNEL_SIGNALS, &all)) < 0) {
+        return result;
+    }
+    /* Out of execve first: its return would write RAX. */
+    if ((result = to_call_stop(tid, &stopped)) < 0 || (result = PTRACE(PTRACE_GETREGS, tid, 0, &before)) < 0) {
+        return result;
+    }
+    errno = 0;
+    code = (unsigned long)ptrace(PTRACE_PEEKTEXT, tid, (void *)(uintptr_t)before.rip, 0);
+    if (errno) {
+        return -errno;
+    }
+    regs = before;
+    if (before.cs == CS_64) {
+        word = 0x050f; /* SYSCALL */
+        regs.rax = call[0], regs.rdi = call[2], regs.rsi = call[3], regs.rdx = call[4];
+    } else {
+        word = 0x80cd; /* INT 0x80 */
+        regs.rax = call[1], regs.rbx = call[2], regs.rcx = call[3], regs.rdx = call[4];
+    }
+    word |= code & ~0xffffUL;
+    if ((result = PTRACE(PTRACE_POKETEXT, tid, before.rip, word)) < 0 ||
+        (result = PTRACE(PTRACE_SETREGS, tid, 0, &regs)) < 0 || (result = to_call_stop(tid, &stopped)) < 0 ||
+        (result = to_call_stop(tid, &stopped)) < 0 || (result = vmt_result(tid, value)) < 0 ||
+        (result = PTRACE(PTRACE_POKETEXT, tid, before.rip, code)) < 0 ||
+        (result = PTRACE(PTRACE_SETREGS, tid, 0, &before)) < 0 ||
+        (result = PTRACE(PTRACE_SETSIGMASK, tid, KERNEL_SIGNALS, &mask)) < 0) {
+        return result;
+    }
+    if (stopped) {
+        kill(tid, SIGSTOP);
+    }
+    return 0;
 }
 
 #else
@@ -332,20 +330,27 @@ int vmt_judge(int tid)
     return -ENOSYS;
 }
 
-int vmt_no_core(void)
+int vmt_arguments(int tid, int bits, uint64_t arguments[6])
 {
+    (void)tid, (void)bits, (void)arguments;
     return -ENOSYS;
 }
 
-int vmt_read(int tid, uint64_t address, void *data, size_t size)
+int vmt_finish_call(int tid)
 {
-    (void)tid, (void)address, (void)data, (void)size;
+    (void)tid;
     return -ENOSYS;
 }
 
-int vmt_write(int tid, uint64_t address, const void *data, size_t size)
+int vmt_result(int tid, int64_t *value)
 {
-    (void)tid, (void)address, (void)data, (void)size;
+    (void)tid, (void)value;
+    return -ENOSYS;
+}
+
+int vmt_inject(int tid, const uint64_t call[5], int64_t *value)
+{
+    (void)tid, (void)call, (void)value;
     return -ENOSYS;
 }
 

@@ -9,7 +9,9 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <signal.h>
+#include <string.h>
 #include <sys/io.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -20,11 +22,23 @@
 enum { X32_BIT = 0x40000000 };
 
 /* Where the filter jumps to. A test either jumps to `target` or falls through: all offsets are computed from these. */
-enum { I386 = 9, SOCKETCALL = 16, SOCKET = 19, LOOK = 22, NOTHING = 23, NO_FAMILY = 24, NO_CALL = 25 };
+enum {
+    I386 = 13,
+    SOCKETCALL = 24, SOCKET = 27, MMAP = 30, PROTECT = 33, ATTACH = 36, MMAP_32 = 41, PROTECT_32 = 44, ATTACH_32 = 47,
+    LOOK = 52, SEE_MMAP, SEE_MMAP_32, SEE_PROTECT, SEE_PROTECT_32, SEE_PTRACE, SEE_PTRACE_32,
+    NOTHING, NO_FAMILY, NO_CALL, END
+};
 
 #define LOAD(at, field) [at] = BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field))
 #define IS(at, value, target) [at] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)(value), (target) - (at) - 1, 0)
+#define HAS(at, bits, target) [at] = BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, (uint32_t)(bits), (target) - (at) - 1, 0)
 #define RETURN(at, value) [at] = BPF_STMT(BPF_RET | BPF_K, (uint32_t)(value))
+#define TRACE(at, tag) RETURN(at, SECCOMP_RET_TRACE | (tag))
+/* Memory that becomes executable, and a program that would trace. */
+#define IF_EXECUTABLE(at, target) LOAD(at, args[2]), HAS((at) + 1, PROT_EXEC, target), RETURN((at) + 2, SECCOMP_RET_ALLOW)
+#define IF_TRACING(at, target)                                                                        \
+    LOAD(at, args[0]), IS((at) + 1, PTRACE_TRACEME, target), IS((at) + 2, PTRACE_ATTACH, target),     \
+        IS((at) + 3, PTRACE_SEIZE, target), RETURN((at) + 4, SECCOMP_RET_ALLOW)
 
 /* The filter is no prison: it keeps a guest program inside the simulation.
  *
@@ -32,6 +46,7 @@ enum { I386 = 9, SOCKETCALL = 16, SOCKET = 19, LOOK = 22, NOTHING = 23, NO_FAMIL
  *   not trap; were they refused, programs would take that for the end.
  * - AF_VSOCK is a family that this kernel does not have: on a real VMware or KVM guest the program would talk to the
  *   real host behind the simulated one's back. io_uring opens sockets where no filter looks, so it does not exist.
+ * - Where memory becomes executable, and where a program wants to trace, it stops for the tracer to see.
  * - 32-bit programs have all of these under other numbers, and socketcall, whose arguments are in memory where only the
  *   tracer can look. x32 has the 64-bit numbers with one more bit. */
 static const struct sock_filter FILTER[] = {
@@ -43,29 +58,56 @@ static const struct sock_filter FILTER[] = {
     IS(5, 173, NOTHING), /* ioperm */
     IS(6, 41, SOCKET),   /* socket */
     IS(7, 425, NO_CALL), /* io_uring_setup */
-    RETURN(8, SECCOMP_RET_ALLOW),
+    IS(8, 9, MMAP),       /* mmap */
+    IS(9, 10, PROTECT),   /* mprotect */
+    IS(10, 329, PROTECT), /* pkey_mprotect */
+    IS(11, 101, ATTACH),  /* ptrace */
+    RETURN(12, SECCOMP_RET_ALLOW),
     LOAD(I386, nr),
-    IS(10, 110, NOTHING),    /* iopl */
-    IS(11, 101, NOTHING),    /* ioperm */
-    IS(12, 359, SOCKET),     /* socket */
-    IS(13, 102, SOCKETCALL), /* socketcall */
-    IS(14, 425, NO_CALL),    /* io_uring_setup */
-    RETURN(15, SECCOMP_RET_ALLOW),
+    IS(14, 110, NOTHING),    /* iopl */
+    IS(15, 101, NOTHING),    /* ioperm */
+    IS(16, 359, SOCKET),     /* socket */
+    IS(17, 102, SOCKETCALL), /* socketcall */
+    IS(18, 425, NO_CALL),    /* io_uring_setup */
+    IS(19, 192, MMAP_32),    /* mmap2 */
+    IS(20, 125, PROTECT_32), /* mprotect */
+    IS(21, 380, PROTECT_32), /* pkey_mprotect */
+    IS(22, 26, ATTACH_32),   /* ptrace */
+    RETURN(23, SECCOMP_RET_ALLOW),
     LOAD(SOCKETCALL, args[0]),
-    IS(17, 1, LOOK), /* SYS_SOCKET */
-    RETURN(18, SECCOMP_RET_ALLOW),
+    IS(25, 1, LOOK), /* SYS_SOCKET */
+    RETURN(26, SECCOMP_RET_ALLOW),
     LOAD(SOCKET, args[0]),
-    IS(20, AF_VSOCK, NO_FAMILY),
-    RETURN(21, SECCOMP_RET_ALLOW),
-    RETURN(LOOK, SECCOMP_RET_TRACE | VMT_SECCOMP_SOCKETCALL),
+    IS(28, AF_VSOCK, NO_FAMILY),
+    RETURN(29, SECCOMP_RET_ALLOW),
+    IF_EXECUTABLE(MMAP, SEE_MMAP),
+    IF_EXECUTABLE(PROTECT, SEE_PROTECT),
+    IF_TRACING(ATTACH, SEE_PTRACE),
+    IF_EXECUTABLE(MMAP_32, SEE_MMAP_32),
+    IF_EXECUTABLE(PROTECT_32, SEE_PROTECT_32),
+    IF_TRACING(ATTACH_32, SEE_PTRACE_32),
+    TRACE(LOOK, VMT_SECCOMP_SOCKETCALL),
+    TRACE(SEE_MMAP, VMT_SECCOMP_MMAP),
+    TRACE(SEE_MMAP_32, VMT_SECCOMP_MMAP_32),
+    TRACE(SEE_PROTECT, VMT_SECCOMP_PROTECT),
+    TRACE(SEE_PROTECT_32, VMT_SECCOMP_PROTECT_32),
+    TRACE(SEE_PTRACE, VMT_SECCOMP_PTRACE),
+    TRACE(SEE_PTRACE_32, VMT_SECCOMP_PTRACE_32),
     RETURN(NOTHING, SECCOMP_RET_ERRNO | 0),
     RETURN(NO_FAMILY, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
     RETURN(NO_CALL, SECCOMP_RET_ERRNO | ENOSYS),
 };
 
-static int confine(void)
+static int confine(int watch)
 {
-    struct sock_fprog program = {sizeof FILTER / sizeof *FILTER, (struct sock_filter *)(uintptr_t)FILTER};
+    struct sock_filter filter[END];
+    struct sock_fprog program = {END, filter};
+    memcpy(filter, FILTER, sizeof filter);
+    for (int i = 0; i < END && !watch; i++) {
+        if (filter[i].code == (BPF_JMP | BPF_JSET | BPF_K)) {
+            filter[i].k = 0; /* nobody asks about executable memory */
+        }
+    }
     /* SPEC_ALLOW: before Linux 5.16 a filter otherwise switched speculation off, which slows the program down. */
     unsigned flags = SECCOMP_FILTER_FLAG_SPEC_ALLOW;
     for (;;) {
@@ -127,7 +169,7 @@ static void child(const vmt_program *program, int go, int report, const sigset_t
     /* What was granted before would pass through exec, and the program would reach the machine's real device. */
     ioperm(0, 65536, 0);
     iopl(0);
-    if (confine() < 0) {
+    if (confine(program->watch) < 0) {
         report_and_exit(report, VMT_AT_SECCOMP);
     }
     int error = ENOENT;
@@ -165,7 +207,7 @@ static int pipe_above(int ends[2])
 int vmt_spawn(const vmt_program *program, int *report)
 {
     static const long OPTIONS = PTRACE_O_EXITKILL | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK |
-                                PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP;
+                                PTRACE_O_TRACEEXEC | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD;
     int go[2], told[2], result;
     if ((result = pipe_above(go)) < 0) {
         return result;

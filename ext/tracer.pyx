@@ -1,4 +1,4 @@
-# distutils: sources = ext/spawn.c ext/decode.c
+# distutils: sources = ext/spawn.c ext/decode.c ext/memory.c ext/probe.c
 # cython: freethreading_compatible=True
 """The system calls of the simulated host's tracer: spawn, wait, registers, memory, go on.
 
@@ -7,7 +7,7 @@ user needs to know.
 """
 
 from libc.errno cimport ECHILD, EFAULT, EINTR, EMSGSIZE, ENOSYS, ESRCH
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memset
 
@@ -16,22 +16,40 @@ from tracer cimport (
     VMT_AT_EXEC,
     VMT_AT_SECCOMP,
     VMT_AT_STDIO,
+    VMT_CPUID,
     VMT_EVENT,
     VMT_EXIT,
     VMT_GONE,
+    VMT_RETURN,
+    VMT_SECCOMP_MMAP,
+    VMT_SECCOMP_MMAP_32,
+    VMT_SECCOMP_PROTECT,
+    VMT_SECCOMP_PROTECT_32,
+    VMT_SECCOMP_PTRACE,
+    VMT_SECCOMP_PTRACE_32,
     VMT_SIGNAL,
     VMT_TRACES,
     vmt_answer,
+    vmt_arguments,
     vmt_cont,
+    vmt_cpuid,
+    vmt_cpuid_faults,
     vmt_decode,
     vmt_decoded,
+    vmt_finish_call,
     vmt_get_frame,
+    vmt_hypercalls,
+    vmt_inject,
     vmt_judge,
     vmt_listen,
     vmt_message,
+    vmt_mount,
     vmt_no_core,
+    vmt_own_mounts,
+    vmt_plant,
     vmt_program,
     vmt_read,
+    vmt_result,
     vmt_spawn,
     vmt_trace,
     vmt_wait,
@@ -47,7 +65,11 @@ cdef extern from "Python.h":
     Py_ssize_t PyBytes_Size(object data) except -1
 
 SUPPORTED = bool(VMT_TRACES)
-EXIT, SIGNAL, EVENT, GONE = VMT_EXIT, VMT_SIGNAL, VMT_EVENT, VMT_GONE
+EXIT, SIGNAL, EVENT, GONE, RETURN = VMT_EXIT, VMT_SIGNAL, VMT_EVENT, VMT_GONE, VMT_RETURN
+CPUID = VMT_CPUID
+SECCOMP_MMAP = {VMT_SECCOMP_MMAP: 64, VMT_SECCOMP_MMAP_32: 32}
+SECCOMP_PROTECT = {VMT_SECCOMP_PROTECT: 64, VMT_SECCOMP_PROTECT_32: 32}
+SECCOMP_PTRACE = {VMT_SECCOMP_PTRACE: 64, VMT_SECCOMP_PTRACE_32: 32}
 AT_STDIO, AT_CHDIR, AT_SECCOMP, AT_EXEC = VMT_AT_STDIO, VMT_AT_CHDIR, VMT_AT_SECCOMP, VMT_AT_EXEC
 LARGEST_READ = 1 << 20
 cdef object HIGHEST_32 = 0xFFFFFFFF
@@ -83,11 +105,12 @@ cdef char **strings(list values) except NULL:
     return array
 
 
-def spawn(list paths, list argv, list envp, bytes cwd, tuple stdio):
+def spawn(list paths, list argv, list envp, bytes cwd, tuple stdio, bint watch=False):
     cdef vmt_program program
     cdef int report = -1
     cdef int pid
     memset(&program, 0, sizeof(program))
+    program.watch = watch
     for i in range(3):
         program.stdio[<int>i] = <int>stdio[i]
     if cwd is not None:
@@ -118,6 +141,40 @@ def decode(bytes code, int bits):
 
 def no_core():
     check(vmt_no_core())
+
+
+def hypercalls():
+    cdef int found
+    with nogil:
+        found = vmt_hypercalls()
+    check(found)
+    return found
+
+
+def cpuid_faults():
+    cdef int found = vmt_cpuid_faults()
+    check(found)
+    return bool(found)
+
+
+def cpuid(uint32_t leaf, uint32_t subleaf):
+    cdef uint32_t words[4]
+    check(vmt_cpuid(leaf, subleaf, words))
+    return words[0], words[1], words[2], words[3]
+
+
+def own_mounts():
+    check(vmt_own_mounts())
+
+
+def mount(bytes source, bytes target, bytes type, unsigned long flags, bytes options):
+    cdef const char *kind = NULL
+    cdef const char *words = NULL
+    if type is not None:
+        kind = PyBytes_AsString(type)
+    if options is not None:
+        words = PyBytes_AsString(options)
+    check(vmt_mount(PyBytes_AsString(source), PyBytes_AsString(target), kind, flags, words))
 
 
 cdef class Trace:
@@ -192,6 +249,49 @@ cdef class Trace:
     def judge(self):
         go_on(vmt_judge(self.trace.stop.tid))
         go_on(vmt_cont(self.trace.stop.tid, 0))
+
+    def arguments(self, int bits):
+        cdef uint64_t words[6]
+        cdef int result = vmt_arguments(self.trace.stop.tid, bits, words)
+        if result < 0:
+            go_on(result)
+            return [0] * 6
+        return [words[0], words[1], words[2], words[3], words[4], words[5]]
+
+    def finish_call(self):
+        go_on(vmt_finish_call(self.trace.stop.tid))
+
+    def result(self):
+        cdef int64_t value = 0
+        cdef int result = vmt_result(self.trace.stop.tid, &value)
+        if result < 0:
+            go_on(result)
+            return -ESRCH
+        return value
+
+    def plant(self, uint64_t address, bytes code):
+        cdef int result = vmt_plant(
+            self.trace.stop.tid, address, <const uint8_t *>PyBytes_AsString(code), <size_t>PyBytes_Size(code)
+        )
+        if result < 0:
+            go_on(result)
+        return result > 0
+
+    def inject(self, uint64_t number, uint64_t number_32, uint64_t first=0, uint64_t second=0, uint64_t third=0):
+        cdef uint64_t call[5]
+        cdef int64_t value = 0
+        cdef int result
+        call[0] = number
+        call[1] = number_32
+        call[2] = first
+        call[3] = second
+        call[4] = third
+        with nogil:
+            result = vmt_inject(self.trace.stop.tid, call, &value)
+        if result < 0:
+            go_on(result)
+            return -ESRCH
+        return value
 
     def read(self, address, Py_ssize_t size):
         cdef uint64_t where = self.pointer(address)

@@ -17,11 +17,11 @@ os.environ.pop("VMTOOLS_GATE", None)
 
 
 def main() -> int:
-    from tests.bench import calls, exits, host, processes
+    from tests.bench import calls, exits, host, others, processes
     from tests.bench.figures import Section, table
     from tests.peers.side_by_side import MissingError
 
-    sections = {"exits": exits, "calls": calls, "commands": processes, "host": host}
+    sections = {"exits": exits, "calls": calls, "commands": processes, "host": host, "others": others}
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"what to measure: {', '.join(sections)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON")

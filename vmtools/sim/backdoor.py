@@ -146,6 +146,8 @@ class Backdoor:
                 return False
             return self._string(instruction == PORT_OUT, regs, memory)
         if instruction in (VMCALL, VMMCALL):
+            if not self.machine.hypercalls:
+                return False
             flags = regs[DX] & 0xFFFF
             if flags == 0:
                 self._low(regs, who)

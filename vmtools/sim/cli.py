@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     machine.add_argument("--machine-id", metavar="TEXT", help="what machine.id.get answers")
     machine.add_argument("--personality", choices=PERSONALITIES, default="vmware", help="vmware-lb: low bandwidth only")
+    machine.add_argument("--no-hypercalls", action="store_true", help="a host that knows the port only")
     machine.add_argument("--transcript", metavar="FILE", help="record every exit there, as JSON lines")
     machine.add_argument(
         "--fault",
@@ -72,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="vmtools sim run [options] -- PROGRAM [ARG ...]",
         help="run a program as if in a VMware guest; its exit status is the command's",
     )
+    run.add_argument("--no-cpuid", action="store_true", help="leave CPUID as it is here")
+    run.add_argument("--no-dmi", action="store_true", help="leave DMI, and the mounts, as they are here")
     run.add_argument("--host", metavar="SOCKET", help="join the machine that 'serve' keeps there")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG ...]")
     run.set_defaults(action=_run)
@@ -129,6 +132,7 @@ def _backdoor(arguments: argparse.Namespace, files: ExitStack) -> Backdoor:
             guestinfo=values,
             machine_id=None if arguments.machine_id is None else os.fsencode(arguments.machine_id),
             high_bandwidth=PERSONALITIES[arguments.personality],
+            hypercalls=not arguments.no_hypercalls,
         )
     except ValueError as error:
         raise UsageError(f"--fault: {error}") from None
@@ -151,16 +155,24 @@ def _run(arguments: argparse.Namespace) -> int:
     with ExitStack() as open_things:
         exits: Any
         if arguments.host is not None:
-            from vmtools.sim.client import RemoteBackdoor
+            from vmtools.sim.client import Control, RemoteBackdoor
 
-            if arguments.set or arguments.fault or arguments.transcript or arguments.machine_id is not None:
+            described = arguments.set or arguments.fault or arguments.transcript or arguments.no_hypercalls
+            if described or arguments.machine_id is not None:
                 raise UsageError("with --host the machine is the server's: give 'serve' the options that describe it")
             exits = open_things.enter_context(RemoteBackdoor(arguments.host))
+            with Control(arguments.host) as control:
+                status = control.ask("status")["status"]
         else:
             exits = _backdoor(arguments, open_things)
+            status = exits.machine.status()
+        from vmtools.sim.disguise import NO_CAPSTONE, Disguise
         from vmtools.sim.run import run_command
 
-        return run_command(program, exits)
+        disguise = Disguise(status, cpuid=not arguments.no_cpuid, dmi=not arguments.no_dmi)
+        if NO_CAPSTONE in disguise.limits:
+            print(f"vmtools sim run: {NO_CAPSTONE}; --no-cpuid silences this", file=sys.stderr)
+        return run_command(program, exits, disguise=disguise)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -184,6 +196,9 @@ def _status(arguments: argparse.Namespace) -> int:
 
     with Control(arguments.socket) as control:
         status = control.ask("status")["status"]
+    from vmtools.sim.disguise import survey
+
+    status["programs_here"] = survey()
     if arguments.json:
         print(json.dumps(status, indent=2))
     else:

@@ -72,6 +72,7 @@ class Machine:
     :param guestinfo: variables to begin with; the prefix ``guestinfo.`` may be left out of the keys.
     :param machine_id: what ``machine.id.get`` answers; None where none is configured.
     :param high_bandwidth: False gives a host that offers none ("vmware-lb").
+    :param hypercalls: False gives a host that knows the port only, as old ones do.
     :param max_message: the largest message taken from a guest, in bytes.
     :param clock: the host's time of day in seconds; :param monotonic: real time in nanoseconds.
     """
@@ -90,6 +91,7 @@ class Machine:
         mhz: int = 2400,
         bus_hz: int = 66_000_000,
         high_bandwidth: bool = True,
+        hypercalls: bool = True,
         max_message: int = MAX_MESSAGE,
         guestinfo_limit: int = GUESTINFO_LIMIT,
         clock: Callable[[], float] = time.time,
@@ -105,6 +107,7 @@ class Machine:
         self.mhz = mhz
         self.bus_hz = bus_hz
         self.high_bandwidth = high_bandwidth
+        self.hypercalls = hypercalls
         self.max_message = max_message
         self.guestinfo_limit = guestinfo_limit
         self.clock = clock
@@ -175,7 +178,9 @@ class Machine:
             "uuid": str(self.uuid),
             "memory_mb": self.memory_mb,
             "mhz": self.mhz,
+            "bus_hz": self.bus_hz,
             "high_bandwidth": self.high_bandwidth,
+            "hypercalls": self.hypercalls,
             "tools": {
                 "app": None if self.app is None else text_of(self.app),
                 "version": self.tools_version,

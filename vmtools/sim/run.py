@@ -20,11 +20,12 @@ from vmtools.sim import _tracer
 from vmtools.sim.tracer import Program, Tracer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import FrameType
     from typing import Any, Protocol
 
     from vmtools.sim.backdoor import Exits
+    from vmtools.sim.disguise import Disguise
 
     class HasFileno(Protocol):
         """A file, a pipe, a socket."""
@@ -56,6 +57,8 @@ def run(
     stdout: File = None,
     stderr: File = None,
     signals: bool | None = None,
+    disguise: Disguise | None = None,
+    note: Callable[[str], None] | None = None,
 ) -> int:
     """Run a program under the simulated host and wait for it and its descendants.
 
@@ -64,6 +67,8 @@ def run(
     :param stdin, stdout, stderr: files or descriptors; None: inherited.
     :param signals: whether to forward signals that reach this process, and to leave the terminal's to the program,
         as long as it runs; None: if called in the main thread.
+    :param disguise: what programs see of the machine besides its backdoor; None: this machine itself.
+    :param note: told, once each, what a person should know: a program was refused what it asked for.
     :returns: the exit status, or minus the signal that ended the program, as :mod:`subprocess` has it.
     :raises OSError: the program can't be executed.
     :raises vmtools.sim.tracer.TracingForbidden: ptrace or seccomp is not permitted here.
@@ -73,7 +78,9 @@ def run(
     raises (KeyboardInterrupt, a test's time-out).  No other thread may meanwhile wait for just any child
     (``os.wait()``): it would take the tracer's news.
     """
-    running = Running(argv, exits, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr)
+    running = Running(
+        argv, exits, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, disguise=disguise, note=note
+    )
     take_signals = threading.current_thread() is threading.main_thread() if signals is None else signals
     with _signals(running.tracer, wanted=take_signals):
         running.start()
@@ -103,11 +110,13 @@ class Running:
         stdin: File = None,
         stdout: File = None,
         stderr: File = None,
+        disguise: Disguise | None = None,
+        note: Callable[[str], None] | None = None,
     ) -> None:
         if not _tracer.SUPPORTED:
             raise NotImplementedError("'vmtools sim run' needs Linux on x86-64 and a 64-bit Python")
         self._program = _program(argv, env, cwd, (stdin, stdout, stderr))
-        self.tracer = Tracer(exits)
+        self.tracer = Tracer(exits, disguise, note)
         self._outcome: list[int] = []
         self._failure: list[BaseException] = []
         self._thread = threading.Thread(target=self._trace, name="vmtools-tracer", daemon=True)
@@ -145,14 +154,18 @@ class Running:
             self._failure.append(error)
 
 
-def run_command(argv: Words, exits: Exits, *, name: str = "vmtools sim run") -> int:
+def run_command(argv: Words, exits: Exits, *, name: str = "vmtools sim run", disguise: Disguise | None = None) -> int:
     """What the command does: as :func:`run`, with a shell's messages and exit statuses; main thread only.
 
     A program that died of a signal takes this process with it, by the same signal and without a second core file.
     """
     sys.stdout.flush()
+
+    def note(text: str) -> None:
+        print(f"{name}: {text}", file=sys.stderr, flush=True)
+
     try:
-        status = run(argv, exits)
+        status = run(argv, exits, disguise=disguise, note=note)
     except VMToolsError as error:
         print(f"{name}: {error}. {error.help}", file=sys.stderr)
         return NOT_EXECUTABLE

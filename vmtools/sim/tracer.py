@@ -6,6 +6,8 @@ is such a stop: outside of VMware it is a fault, and the fault's signal is what 
 
 Known limit: the kernel resets a *blocked* SIGSEGV to its default action before a tracer can see it.  A program that
 blocks SIGSEGV around the instruction gets its answer, and finds SIGSEGV unblocked and without its handler afterwards.
+
+With a :class:`vmtools.sim.disguise.Disguise` programs see VMware's CPUID and firmware, too.
 """
 
 from __future__ import annotations
@@ -23,9 +25,14 @@ from vmtools.sim._tracer import (
     AT_CHDIR,
     AT_EXEC,
     AT_SECCOMP,
+    CPUID,
     EVENT,
     EXIT,
     GONE,
+    RETURN,
+    SECCOMP_MMAP,
+    SECCOMP_PROTECT,
+    SECCOMP_PTRACE,
     SIGNAL,
     Trace,
     spawn,
@@ -33,13 +40,18 @@ from vmtools.sim._tracer import (
 from vmtools.sim.backdoor import Guest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from vmtools.sim.backdoor import Exits
+    from vmtools.sim.disguise import Disguise
 
 PTRACE_EVENT_EXEC = 4
 PTRACE_EVENT_SECCOMP = 7
 PTRACE_EVENT_STOP = 128
+
+PTRACE_TRACEME = 0
+PAGE = 4096
+MOST_NOTES = 10
 
 STOPS = frozenset({signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})
 """Signals that stop a whole process until SIGCONT."""
@@ -75,8 +87,14 @@ class Tracer:
     that the thread has.  :meth:`send` and :meth:`kill` may be called from any thread meanwhile.
     """
 
-    def __init__(self, exits: Exits) -> None:
+    def __init__(
+        self, exits: Exits, disguise: Disguise | None = None, note: Callable[[str], None] | None = None
+    ) -> None:
         self._exits = exits
+        self._disguise = disguise
+        self._note = note
+        self._noted: set[str] = set()
+        self._mapping: dict[int, list[int]] = {}
         self._trace = Trace()
         self._tids: set[int] = set()
         self._guests: dict[int, Guest] = {}
@@ -93,9 +111,13 @@ class Tracer:
         :raises OSError: the program can't be executed; ``filename`` is what could not be used.
         :raises TracingForbidden: ptrace or seccomp is not permitted here.
         """
+        watch = False
+        if self._disguise is not None:
+            watch = self._disguise.watches
+            self._disguise.enter()
         try:
             self._main, report = spawn(
-                list(program.paths), list(program.argv), list(program.envp), program.cwd, program.stdio
+                list(program.paths), list(program.argv), list(program.envp), program.cwd, program.stdio, watch
             )
         except PermissionError as error:
             raise TracingForbidden(f"the system does not let this process trace its child: {error.strerror}") from error
@@ -155,8 +177,12 @@ class Tracer:
                 self.kill()
             elif kind == EXIT:
                 registers = trace.registers()
-                guest = guests.get(trace.tid) or self._meet(trace.tid)
-                if serve(trace.instruction, registers, trace, guest):
+                instruction = trace.instruction
+                if instruction == CPUID:
+                    answered = self._disguise is not None and self._disguise.cpuid(registers, trace.tid)
+                else:
+                    answered = serve(instruction, registers, trace, guests.get(trace.tid) or self._meet(trace.tid))
+                if answered:
                     trace.answer(registers)
                 else:
                     trace.resume(trace.signal)
@@ -164,6 +190,8 @@ class Tracer:
                 trace.resume(trace.signal)
             elif kind == EVENT:
                 self._event(trace.tid, trace.event)
+            elif kind == RETURN:
+                self._returned(trace.tid)
 
     def _event(self, tid: int, event: int) -> None:
         trace = self._trace
@@ -172,7 +200,7 @@ class Tracer:
             trace.listen()
             return
         if event == PTRACE_EVENT_SECCOMP:
-            trace.judge()
+            self._called(tid, trace.message())
             return
         if event == PTRACE_EVENT_EXEC:
             # A thread that executes becomes its process: its own id ends without a word.
@@ -180,13 +208,54 @@ class Tracer:
             if former != tid:
                 self._tids.discard(former)
                 self._guests.pop(former, None)
+                self._mapping.pop(former, None)
             self._guests.pop(tid, None)
+            self._mapping.pop(tid, None)
             self._executed = self._executed or tid == self._main
+            if self._disguise is not None:
+                self._disguise.executed(trace)
         trace.resume()
+
+    def _called(self, tid: int, tag: int) -> None:
+        """A system call is left to us."""
+        trace = self._trace
+        if tag in SECCOMP_MMAP:
+            arguments = trace.arguments(SECCOMP_MMAP[tag])
+            if SECCOMP_MMAP[tag] == 32:
+                arguments[5] *= PAGE
+            self._mapping[tid] = arguments
+            trace.finish_call()
+            return
+        if tag in SECCOMP_PROTECT:
+            if self._disguise is not None:
+                self._disguise.protecting(trace, trace.arguments(SECCOMP_PROTECT[tag]))
+        elif tag in SECCOMP_PTRACE:
+            request, target = trace.arguments(SECCOMP_PTRACE[tag])[:2]
+            if request == PTRACE_TRACEME or target in self._tids:
+                name = "".join(c if c.isprintable() else "?" for c in identify(tid).name)  # its own choice
+                self._tell(f"{name} asks for ptrace: refused, a program here has a tracer already")
+        else:
+            trace.judge()
+            return
+        trace.resume()
+
+    def _returned(self, tid: int) -> None:
+        trace = self._trace
+        arguments = self._mapping.pop(tid, None)
+        address = trace.result()
+        if arguments is not None and self._disguise is not None and not -PAGE < address < 0:
+            self._disguise.mapped(trace, arguments, address)
+        trace.resume()
+
+    def _tell(self, text: str) -> None:
+        if self._note is not None and text not in self._noted and len(self._noted) < MOST_NOTES:
+            self._noted.add(text)
+            self._note(text)
 
     def _gone(self, tid: int, code: int) -> None:
         self._tids.discard(tid)
         self._guests.pop(tid, None)
+        self._mapping.pop(tid, None)
         if tid == self._main and self._status is None:
             self._status = code
 
