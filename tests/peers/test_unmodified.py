@@ -14,6 +14,7 @@ import pytest
 
 from vmtools.detect import look
 from vmtools.sim import _tracer, dmi
+from vmtools.sim import host as simulator
 from vmtools.sim.backdoor import PORT_IN, PORT_LOW, PORT_OUT, Backdoor
 from vmtools.sim.disguise import Disguise
 from vmtools.sim.machine import Machine
@@ -24,6 +25,8 @@ from vmtools.sim.transcript import Record, Transcript, read
 DEBIAN = "/usr/bin:/usr/sbin:/bin:/sbin"
 GOPATH = "/usr/share/gocode"
 EX_UNAVAILABLE = 69
+REFUSED = (b"KVMKVMKVM\0\0\0", b"XenVMMXenVMM")
+"""CPUID signatures with which open-vm-tools does not look at the backdoor."""
 
 
 @dataclass
@@ -87,6 +90,16 @@ def test_rpctool_where_no_hypercall_is_offered(host: Host) -> None:
     host.machine.hypercalls = False
     assert host.run(command, "info-get guestinfo.hello") == "world\n"
     assert host.instructions == {PORT_LOW, PORT_OUT, PORT_IN}
+
+
+def test_for_tests_in_python(host: Host) -> None:
+    """The host as one object shows its programs the same, unless told not to."""
+    command = need("vmware-rpctool", "open-vm-tools")
+    with simulator.Host(guestinfo={"hello": "world"}) as simulated:
+        assert simulated.run(command, "info-get guestinfo.hello").stdout == "world\n"
+    if look().signature in REFUSED:
+        with simulator.Host(guestinfo={"hello": "world"}, disguise=False) as simulated:
+            assert simulated.run(command, "info-get guestinfo.hello").returncode != 0
 
 
 def test_checkvm(host: Host) -> None:

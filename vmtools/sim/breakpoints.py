@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import os
 import stat
+import threading
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmtools.sim.elf import Elf, NotELF
@@ -57,7 +58,7 @@ class Missing(Exception):
 
 
 class Finder:
-    """Finds instructions in files; remembers what it found.
+    """Finds instructions in files; remembers what it found.  For any number of threads.
 
     :param codes: the instructions' bytes (:data:`CODE_CPUID` and its like).
     :raises Missing: capstone is not installed.
@@ -71,6 +72,7 @@ class Finder:
         self._codes = tuple(codes)
         self._readers: dict[int, Any] = {}
         self._known: dict[tuple[int, ...], list[Site]] = {}
+        self._lock = threading.Lock()
 
     def in_file(self, path: str) -> list[Site]:
         """What a regular ELF file holds, sorted by offset; nothing where it is none, or can't be read."""
@@ -101,10 +103,11 @@ class Finder:
             return []
         sites: list[Site] = []
         searched = 0
-        for segment in elf.segments:
-            searched += segment.size
-            if segment.executable and searched <= MAX_SEARCHED and len(sites) < MAX_SITES:
-                sites += self._decide(elf, segment, read, sorted(self._candidates(segment, read)))
+        with self._lock:  # a disassembler is one thread's
+            for segment in elf.segments:
+                searched += segment.size
+                if segment.executable and searched <= MAX_SEARCHED and len(sites) < MAX_SITES:
+                    sites += self._decide(elf, segment, read, sorted(self._candidates(segment, read)))
         return sorted(sites)
 
     def _candidates(self, segment: Segment, read: Read) -> Iterator[Site]:

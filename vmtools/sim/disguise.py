@@ -17,6 +17,7 @@ import sys
 import uuid
 from bisect import bisect_left
 from contextlib import contextmanager, suppress
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 from vmtools.constants import FEATURE_VMCALL, FEATURE_VMMCALL
@@ -64,13 +65,13 @@ class Disguise:
         self._processor: Processor | None = None
         self._finder: Finder | None = None
         self._faults = cpuid and _tracer.cpuid_faults()
-        trapping = _tracer.hypercalls() if machine["hypercalls"] else 0
+        trapping = hypercalls() if machine["hypercalls"] else 0
         codes = [] if self._faults or not cpuid else [CODE_CPUID]
         if machine["hypercalls"]:
             codes += [code for number, (code, _, _) in HYPERCALLS.items() if not trapping >> number & 1]
         if codes:
             try:
-                self._finder = Finder(codes)
+                self._finder = _finder(tuple(codes))
             except Missing:
                 if CODE_CPUID in codes:
                     self.limits.append(NO_CAPSTONE)
@@ -162,11 +163,23 @@ class Disguise:
         return True
 
 
+@cache
+def hypercalls() -> int:
+    """As :func:`vmtools.sim._tracer.hypercalls`, found out once."""
+    return _tracer.hypercalls()
+
+
+@lru_cache(maxsize=4)
+def _finder(codes: tuple[bytes, ...]) -> Finder:
+    """One for all runs: what it knows of files serves the next."""
+    return Finder(codes)
+
+
 def survey() -> dict[str, str]:
     """What programs under ``vmtools sim run`` can be shown on this machine, by this user, for people."""
     if not _tracer.SUPPORTED:
         return {}
-    trapping = _tracer.hypercalls()
+    trapping = hypercalls()
     names = [name for number, (_, _, name) in HYPERCALLS.items() if trapping >> number & 1]
     shown = {"cpuid": "as VMware's, by CPUID faulting"}
     if not _tracer.cpuid_faults():

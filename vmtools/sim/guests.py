@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from vmtools.sim.backdoor import Exits
+    from vmtools.sim.disguise import Disguise
     from vmtools.sim.recording import Recording
 
     Word = str | bytes | os.PathLike[str]
@@ -68,6 +69,7 @@ class GuestProgram:
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
         input: str | bytes = b"",
+        disguise: Disguise | None = None,
     ) -> None:
         self.args = argv
         self._recording = recording
@@ -76,7 +78,14 @@ class GuestProgram:
             stdin.write(input.encode() if isinstance(input, str) else input)
             stdin.seek(0)
             self._running = Running(
-                argv, exits, env=env, cwd=cwd, stdin=stdin, stdout=self._stdout, stderr=self._stderr
+                argv,
+                exits,
+                env=env,
+                cwd=cwd,
+                stdin=stdin,
+                stdout=self._stdout,
+                stderr=self._stderr,
+                disguise=disguise,
             )
             self._running.start()
             self._files = files.pop_all()

@@ -111,6 +111,8 @@ class Host:
     :param faults: what goes wrong and when, as for :meth:`fault`.
     :param machine_id: what ``machine.id.get`` answers; None where none is configured.
     :param transcript: a file that gets every exit, as JSON lines; the latest are kept in :attr:`transcript` anyway.
+    :param disguise: whether programs that it runs see VMware's CPUID and, for root, firmware, too
+        (:mod:`vmtools.sim.disguise`); False: this machine's own.
     :param machine: any other parameter of :class:`vmtools.sim.machine.Machine` (``hw_version``, ``mhz``, …).
     :raises ValueError: a personality or a fault that there is not.
     """
@@ -137,6 +139,7 @@ class Host:
         faults: Iterable[str] = (),
         machine_id: Text | None = None,
         transcript: str | os.PathLike[str] | None = None,
+        disguise: bool = True,
         **machine: Any,
     ) -> None:
         if personality not in PERSONALITIES:
@@ -146,6 +149,7 @@ class Host:
             high_bandwidth=PERSONALITIES[personality],
             **machine,
         )
+        self._disguise = disguise
         self.lock = threading.Condition()
         self.guestinfo = HostGuestInfo(self.machine, self.lock)
         self.guestinfo.update({} if guestinfo is None else guestinfo)  # type: ignore[arg-type]  # str values are taken too
@@ -363,16 +367,19 @@ class Host:
         cwd: str | os.PathLike[str] | None,
         input: Text,
     ) -> GuestProgram:
+        from vmtools.sim.disguise import Disguise
         from vmtools.sim.guests import GuestProgram
 
         with self.lock:
             before = self._recorder.count
+            disguise = Disguise(self.machine.status()) if self._disguise else None
 
         def recording() -> Recording:
             with self.lock:
                 return self._recorder.recording(before)
 
-        return GuestProgram(argv, self.backdoor, recording, env=self._environment(env), cwd=cwd, input=input)
+        environment = self._environment(env)
+        return GuestProgram(argv, self.backdoor, recording, env=environment, cwd=cwd, input=input, disguise=disguise)
 
     def _environment(self, env: Mapping[str, str] | None) -> Mapping[str, str] | None:
         """What a program gets instead of ``env``."""
