@@ -7,11 +7,12 @@
  * A fault that is not at one of our instructions, in whatever thread, is handed to the handler that was there, called
  * as the kernel would have called it.
  *
- * What is left: a handler that some other thread installs in the very moment between enter and the instruction sees
- * the instruction's fault first. faulthandler then prints a dump, puts us back and raises the signal; we let that pass,
- * the instruction faults again, and the call reports it as ever. And where a process crashes while another thread is
- * inside, the handler that ends it may have put SIG_DFL back first: the process then ends by the other's fault, of the
- * same signal and perhaps with half of the last words.
+ * What is left is the moment between enter and the instruction, where it runs without the interpreter lock. A handler
+ * that some other thread installs just then sees the instruction's fault first: faulthandler prints a dump, puts us back
+ * and raises the signal; we let that pass, the instruction faults again, and the call reports it as ever. One that is
+ * taken away just then takes us with it, and the fault kills: so what is likely to fault runs with the lock (`hold`).
+ * And where a process crashes while another thread is inside, the handler that ends it may have put SIG_DFL back first:
+ * the process then ends by the other's fault, of the same signal and perhaps with half of the last words.
  */
 #define _GNU_SOURCE
 #include "fault.h"

@@ -61,7 +61,7 @@ cdef class Frame:
 
 # Pointers, where given, stand in for the frame's own SI and DI: an address is nobody's business but ours.
 # No bytecode runs between the instruction and the frame's change, so no KeyboardInterrupt can lose an answer.
-cdef uint32_t execute(vmt_insn insn, Frame frame, void *source, void *target):
+cdef uint32_t execute(vmt_insn insn, Frame frame, void *source, void *target, bint hold=False):
     cdef vmt_frame regs
     cdef vmt_guard guard
     cdef uint32_t fault
@@ -73,8 +73,11 @@ cdef uint32_t execute(vmt_insn insn, Frame frame, void *source, void *target):
     regs.di = <uint64_t><size_t>target if target else frame.di
     regs.bp = frame.bp
     vmt_guard_enter(&guard)
-    with nogil:
+    if hold:
         fault = insn(&regs)
+    else:
+        with nogil:
+            fault = insn(&regs)
     vmt_guard_leave(&guard)
     frame.ax = regs.ax
     frame.bx = regs.bx
@@ -110,8 +113,8 @@ cdef uint32_t execute_in(vmt_insn insn, Frame frame, object buffer) except? 0xFF
         PyBuffer_Release(&view)
 
 
-def low(Frame frame not None):
-    return execute(vmt_low, frame, NULL, NULL)
+def low(Frame frame not None, bint hold=False):
+    return execute(vmt_low, frame, NULL, NULL, hold)
 
 
 def high_out(Frame frame not None, data):
@@ -122,8 +125,8 @@ def high_in(Frame frame not None, buffer):
     return execute_in(vmt_high_in, frame, buffer)
 
 
-def vmcall(Frame frame not None):
-    return execute(vmt_vmcall, frame, NULL, NULL)
+def vmcall(Frame frame not None, bint hold=False):
+    return execute(vmt_vmcall, frame, NULL, NULL, hold)
 
 
 def vmcall_out(Frame frame not None, data):
@@ -134,8 +137,8 @@ def vmcall_in(Frame frame not None, buffer):
     return execute_in(vmt_vmcall, frame, buffer)
 
 
-def vmmcall(Frame frame not None):
-    return execute(vmt_vmmcall, frame, NULL, NULL)
+def vmmcall(Frame frame not None, bint hold=False):
+    return execute(vmt_vmmcall, frame, NULL, NULL, hold)
 
 
 def vmmcall_out(Frame frame not None, data):

@@ -3,6 +3,8 @@
 Every function that executes one changes the frame in place and returns 0, or the *fault*: the signal's number in the
 low byte and its ``si_code`` above (``fault & 0xff``, ``fault >> 8``).  After a fault at the start of the instruction
 the frame is as it was.  The GIL is released while the instruction runs: a host may take milliseconds for one.
+``hold=True`` keeps it, for an instruction that is likely to fault: then no other Python code can change the signals'
+handlers between the guard and the fault (``faulthandler.disable()`` there would be the end of the process).
 A fault anywhere else goes to whoever handles it; nobody's signal handler is replaced for longer than the call.
 
 Registers: specification of the backdoor, "Register ABI"; only the low 32 bits carry data, and hosts may leave anything
@@ -34,7 +36,7 @@ class Frame:
         self, ax: int = 0, bx: int = 0, cx: int = 0, dx: int = 0, si: int = 0, di: int = 0, bp: int = 0
     ) -> None: ...
 
-def low(frame: Frame) -> int:
+def low(frame: Frame, hold: bool = False) -> int:
     """``IN EAX,DX`` (aarch64: ``MRS XZR,MDCCSR_EL0`` that stands for it)."""
 
 def high_out(frame: Frame, data: ReadableBuffer) -> int:
@@ -50,7 +52,7 @@ def high_in(frame: Frame, buffer: WriteableBuffer) -> int:
     :raises BufferError: ``buffer`` is read-only.
     """
 
-def vmcall(frame: Frame) -> int:
+def vmcall(frame: Frame, hold: bool = False) -> int:
     """``VMCALL``."""
 
 def vmcall_out(frame: Frame, data: ReadableBuffer) -> int:
@@ -59,7 +61,7 @@ def vmcall_out(frame: Frame, data: ReadableBuffer) -> int:
 def vmcall_in(frame: Frame, buffer: WriteableBuffer) -> int:
     """``VMCALL`` with EDI pointing at ``buffer``; errors as :func:`high_in`."""
 
-def vmmcall(frame: Frame) -> int:
+def vmmcall(frame: Frame, hold: bool = False) -> int:
     """``VMMCALL``."""
 
 def vmmcall_out(frame: Frame, data: ReadableBuffer) -> int:

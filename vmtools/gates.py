@@ -98,20 +98,35 @@ class _Privilege:
         self._gate.release()
 
 
-class PortGate(Gate):
+class InstructionGate(Gate):
+    """A gate of :mod:`vmtools._gate`'s instructions."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.evidence = evidence
+        self._mine = _local()
+
+    def _execute(self, instruction: Callable[[Frame, bool], int], frame: Frame) -> int:
+        """Execute a low-bandwidth form; a thread's first holds the GIL, since that is the one that may well fault."""
+        proven = getattr(self._mine, "proven", False)
+        fault = instruction(frame, not proven)
+        if not (fault or proven):
+            self._mine.proven = True
+        return fault
+
+
+class PortGate(InstructionGate):
     """``IN EAX,DX``, ``REP OUTSB``, ``REP INSB`` (on aarch64 the MRS that stands for each)."""
 
     name = "port"
 
     def __init__(self, evidence: Evidence, *, privileged: bool = True) -> None:
-        self.evidence = evidence
+        super().__init__(evidence)
         self.privileged = privileged
-        self._mine = _local()
 
     def low(self, frame: Frame) -> None:
         frame.dx = frame.dx & _HIGH_WORD | PORT
-        if fault := _gate.low(frame):
-            self._again(fault, _gate.low, frame)
+        if fault := self._execute(_gate.low, frame):
+            self._again(fault, _gate.low, frame, True)
 
     def high_out(self, frame: Frame, data: bytes) -> None:
         frame.dx = frame.dx & _HIGH_WORD | PORT_HIGH
@@ -140,7 +155,7 @@ class PortGate(Gate):
 
     def release(self) -> None:
         if getattr(self._mine, "granted", False):
-            self._mine.granted = False
+            self._mine.granted = self._mine.proven = False
             _gate.ioperm(PORT, PORTS, False)
 
     def unanswered(self) -> errors.GateError:
@@ -168,19 +183,19 @@ class PortGate(Gate):
         return errors.NoPrivilege(tried)
 
 
-class HypercallGate(Gate):
+class HypercallGate(InstructionGate):
     """``VMCALL`` or ``VMMCALL``."""
 
     def __init__(self, name: str, evidence: Evidence) -> None:
+        super().__init__(evidence)
         self.name = name
-        self.evidence = evidence
-        self._low: Callable[[Frame], int] = getattr(_gate, name)
+        self._low: Callable[[Frame, bool], int] = getattr(_gate, name)
         self._out: Callable[[Frame, bytes], int] = getattr(_gate, f"{name}_out")
         self._in: Callable[[Frame, bytearray], int] = getattr(_gate, f"{name}_in")
 
     def low(self, frame: Frame) -> None:
         frame.dx &= _HIGH_WORD
-        if fault := self._low(frame):
+        if fault := self._execute(self._low, frame):
             raise faulted(self.name, fault)
 
     def high_out(self, frame: Frame, data: bytes) -> None:
@@ -291,3 +306,12 @@ def _debug(message: str, *arguments: object) -> None:
     """Log at debug level, where somebody uses logging at all: importing it costs more than a whole call."""
     if (logging := sys.modules.get("logging")) is not None:
         logging.getLogger(__name__).debug(message, *arguments)
+
+
+def _after_fork() -> None:
+    """Another thread of the parent may have been choosing."""
+    global _lock
+    _lock = allocate_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -126,7 +126,7 @@ class Rpci:
             return self._exchange(request, deadline)
         except errors.ChannelLost as lost:
             # Refused twice, and the second time on a new channel: then it is not the channel.
-            if lost.arrived or len(request) <= MAX_MESSAGE:
+            if lost.arrived or len(request) <= MAX_MESSAGE or monotonic() > deadline:
                 raise
             raise errors.RequestTooLarge(len(request), MAX_MESSAGE) from lost
 

@@ -186,12 +186,12 @@ def test_the_low_word_of_edx_is_the_gates(
         monkeypatch.setattr(_gate, form, instruction)
     gate: Gate = PortGate(evidence()) if name == "port" else HypercallGate(name, evidence())
     buffer = bytearray(3)
-    for before in (0x70000, 0x7FFFF, 0xDEADBEEF_00070000):
+    for hold, before in ((True, 0x70000), (False, 0x7FFFF), (False, 0xDEADBEEF_00070000)):
         words.clear()
         gate.low(Frame(dx=before))
         gate.high_out(Frame(dx=before), b"abc")
         gate.high_in(Frame(dx=before), buffer)
-        assert words == [(0x70000 | low, None), (0x70000 | out, b"abc"), (0x70000 | into, buffer)]
+        assert words == [(0x70000 | low, hold), (0x70000 | out, b"abc"), (0x70000 | into, buffer)]
         assert words[2][1] is buffer
 
 
@@ -203,6 +203,28 @@ def test_a_gate_with_no_form_of_an_instruction_says_so() -> None:
     with pytest.raises(errors.GateUnavailable, match="has no high-bandwidth form"):
         Gate().high_in(Frame(), bytearray())
     Gate().release()
+
+
+@pytest.mark.parametrize("name", ["port", "vmcall"])
+def test_a_threads_first_instruction_holds_the_gil_and_no_later_one(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is the one that may well fault: nobody must change the signals' handlers meanwhile."""
+    holds: list[bool] = []
+    faults = [SEGV, 0, 0, 0, 0]
+
+    def instruction(frame: Frame, hold: bool = False) -> int:
+        holds.append(hold)
+        return faults.pop(0)
+
+    monkeypatch.setattr(_gate, "low" if name == "port" else name, instruction)
+    gate: Gate = PortGate(evidence(), privileged=False) if name == "port" else HypercallGate(name, evidence())
+    with pytest.raises(errors.GateError):
+        gate.low(Frame())
+    for _ in range(3):
+        gate.low(Frame())
+    thread = threading.Thread(target=gate.low, args=(Frame(),))
+    thread.start()
+    thread.join()
+    assert holds == [True, True, False, False, True]
 
 
 # -- privilege ---------------------------------------------------------------------------------------------------------
@@ -388,7 +410,7 @@ def test_each_error_helps_with_one_sentence(name: str) -> None:
 
 def test_all_granted_and_still_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     kernel = Kernel(monkeypatch)
-    monkeypatch.setattr(_gate, "low", lambda frame: SEGV)
+    monkeypatch.setattr(_gate, "low", lambda frame, hold=False: SEGV)
     gate = PortGate(evidence(True, VMWARE))
     for _ in range(2):
         with pytest.raises(errors.GateFaulted, match=r"gate 'port' raised SIGSEGV \(si_code 128\)"):
@@ -432,7 +454,7 @@ def test_no_privilege_is_asked_for_where_nothing_says_vmware(
     """Neither where the port faults nor where nobody answers it."""
     kernel = Kernel(monkeypatch)
     if silent:
-        monkeypatch.setattr(_gate, "low", lambda frame: 0)
+        monkeypatch.setattr(_gate, "low", lambda frame, hold=False: 0)
     with pytest.raises(errors.GateError, match=words) as caught:
         Backdoor(PortGate(found, privileged=False)).version()
     assert type(caught.value) is kind
@@ -442,7 +464,7 @@ def test_no_privilege_is_asked_for_where_nothing_says_vmware(
 
 def test_a_port_with_no_device(monkeypatch: pytest.MonkeyPatch) -> None:
     Kernel(monkeypatch)
-    monkeypatch.setattr(_gate, "low", lambda frame: 0)
+    monkeypatch.setattr(_gate, "low", lambda frame, hold=False: 0)
     with pytest.raises(errors.NoDevice, match="nobody answers the backdoor port"):
         Backdoor(PortGate(evidence(True, VMWARE))).version()
 
@@ -460,7 +482,7 @@ def test_a_hypercall_that_nobody_answers(
 ) -> None:
     """KVM answers any hypercall of a program with -1."""
 
-    def refuse(frame: Frame) -> int:
+    def refuse(frame: Frame, hold: bool) -> int:
         frame.ax = (1 << 64) - 1
         return 0
 

@@ -337,7 +337,8 @@ def test_junk_in_the_upper_halves_changes_nothing(request: bytes, reply: bytes, 
     gate = Tap(InProcessGate(host.backdoor), after=soil)
     assert Talk(gate, request).reply == reply
     assert host.requests == [request]
-    assert max(made.dx >> 32 for made in gate.exits) == 0, "nor is it sent back"
+    sent_back = [max(made.ax, made.bx, made.cx, made.dx, made.si, made.di, made.bp) for made in gate.exits]
+    assert max(sent_back) <= MASK32, "nor is it sent back"
 
 
 def test_an_empty_message_is_a_poll() -> None:
@@ -435,6 +436,9 @@ def test_each_fault_at_each_step(row: Row, high: bool, step: int) -> None:
         assert talk.reply is None
     if isinstance(talk.error, VIOLATION):
         assert len(host.machine.rejections) == 1, "what we reject, the host is told"
+    if talk.error is not None and name == "RECVPAYLOAD" and kind in ("refused", "type"):
+        told = host.gate.exits[-2]
+        assert (told.form, told.kind, told.bx) == (LOW, RECVPAYLOAD, 0), "by RECVPAYLOAD, since bytes remain"
     assert all(request == REQUEST for request in host.requests)
     assert len(host.requests) <= 1
     assert talk.channel.arrived or not host.requests
@@ -459,6 +463,18 @@ def test_a_fault_that_stays_ends_all_the_same(kind: str, high: bool) -> None:
             assert len(talk.pauses) == RESTARTS
         if talk.error is None and talk.reply not in (None, REPLY):
             assert kind == "garbage" or (kind == "echo" and talk.reply == bytes(len(REPLY)))
+
+
+@pytest.mark.parametrize(
+    ("high", "arrived"),
+    [(True, [False, True, True, True, True]), (False, [False, False, True, True, True, True, True])],
+)
+def test_whether_a_lost_message_may_have_arrived(high: bool, arrived: list[bool]) -> None:
+    """From the exit on that hands over its last byte: that one may have been carried out, whatever its answer."""
+    for step, may in enumerate(arrived, 2):
+        talk = Talk(Host(REPLY, high=high, faults=[f"refused@{step}"]).gate, REQUEST)
+        assert isinstance(talk.error, LOST)
+        assert talk.error.arrived is may, step
 
 
 def test_the_host_that_lost_a_channel_says_so_at_any_of_its_calls() -> None:
@@ -487,11 +503,16 @@ def open_port(form: int, frame: Frame, data: bytes | bytearray) -> None:
     set_registers(frame, [MASK32] * 7)
 
 
+def open_port_64(form: int, frame: Frame, data: bytes | bytearray) -> None:
+    """The same in all 64 bits."""
+    set_registers(frame, [(1 << 64) - 1] * 7)
+
+
 def zeros(form: int, frame: Frame, data: bytes | bytearray) -> None:
     set_registers(frame, [0] * 7)
 
 
-@pytest.mark.parametrize("answer", [qemu, qemu_old, open_port, zeros])
+@pytest.mark.parametrize("answer", [qemu, qemu_old, open_port, open_port_64, zeros])
 def test_a_host_without_messages_opens_no_channel(
     answer: Callable[[int, Frame, bytes | bytearray], None],
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import random
@@ -28,6 +29,7 @@ from .hosts import Answering, Host, Tap, put_low, serving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from types import FrameType
 
     from vmtools._gate import Frame
     from vmtools.sim.backdoor import Guest, Memory
@@ -394,8 +396,9 @@ def test_the_time_allowed_is_kept_and_the_channel_closed(
     host = Host(high=high, faults=["checkpoint@2+"])
     host.gate.after = pass_time
     with Rpci(host.gate, timeout=15.5) as connection:
-        with pytest.raises(errors.ChannelLost, match="within the time allowed"):
+        with pytest.raises(errors.ChannelLost, match="within the time allowed") as caught:
             connection.call(request_, timeout=timeout)
+        assert caught.value.arrived is False
         assert host.exits == (3 if timeout else 6) + 1, "as many as fit, and CLOSE"
         assert host.open_channels == 0
 
@@ -573,6 +576,39 @@ def test_a_real_interrupt_at_any_moment() -> None:
     finally:
         sys.setswitchinterval(interval)
         signal.signal(signal.SIGINT, handler)
+
+
+@pytest.mark.parametrize("high", [True, False])
+def test_an_interrupt_at_the_beginning_of_any_function(high: bool) -> None:
+    """Where the interpreter looks for signals, one after the other: each call of ours, and each step of a generator."""
+    ours = {module.__file__ for module in (backdoor, message, rpci)}
+    host = Host(high=high)
+    count = at = 0
+
+    def trace(frame: FrameType, event: str, argument: object) -> None:
+        nonlocal count
+        if frame.f_code.co_filename in ours:
+            count += 1
+            if count == at:
+                raise KeyboardInterrupt  # which ends the tracing, too
+
+    def work() -> None:
+        connection = Rpci(host.gate)
+        tracing = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with connection:
+                connection.call(READ)
+        finally:
+            sys.settrace(tracing)
+
+    while count == at:  # the last one was struck
+        at, count = at + 1, 0
+        with contextlib.suppress(KeyboardInterrupt):
+            work()
+        assert host.open_channels == 0, f"call {at}"
+        assert not rpci._open
+    assert at > 30
 
 
 # -- processes: over a socket, so that host and guest stand apart ------------------------------------------------------

@@ -330,6 +330,20 @@ def test_after_a_failure_it_connects_anew() -> None:
         gate._forget()
 
 
+@pytest.mark.usefixtures("quick")
+def test_after_a_failure_no_connection_is_trusted() -> None:
+    """The others are to the same host, which is gone or broken."""
+    with hostile(sends(HELLO, stays=True)) as (path, _):
+        gate = SocketGate(path)
+        spare, its_end = socket.socketpair()
+        gate._idle = [spare, gate._connect()]
+        with pytest.raises(errors.GateUnavailable, match="timed out"):
+            Backdoor(gate).version()
+        assert gate._idle == []
+        assert its_end.recv(1) == b"", "the spare one is closed"
+        its_end.close()
+
+
 # -- interrupts and forks ----------------------------------------------------------------------------------------------
 
 

@@ -62,7 +62,7 @@ class InProcessGate:
 
     def __init__(self, backdoor: Exits) -> None:
         self.backdoor = backdoor
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finalizer may call in the middle of a call
 
     def low(self, frame: Frame) -> None:
         """One low-bandwidth call."""
