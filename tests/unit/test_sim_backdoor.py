@@ -7,6 +7,7 @@ import uuid
 import pytest
 
 from vmtools.sim.backdoor import NOBODY, PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, VMMCALL, Backdoor
+from vmtools.sim.clock import HostClock
 from vmtools.sim.inprocess import NO_MEMORY, BufferMemory
 from vmtools.sim.machine import Machine
 
@@ -25,8 +26,8 @@ def machine() -> Machine:
         memory_mb=5120,
         mhz=5000,
         bus_hz=66_000_000,
-        clock=lambda: 0x1_2345_6789 + 0.25,
-        monotonic=lambda: 0x10_0000_0001,
+        screen=(1280, 800),
+        clock=HostClock(wall=lambda: 0x1_2345_6789 * 1_000_000_000 + 250_000_000, monotonic=lambda: 0x10_0000_0001),
     )
 
 
@@ -38,6 +39,9 @@ CONTRACTS: list[tuple[str, int, dict[str, int]]] = [
     ("GETVERSION", 10, {"ax": 6, "bx": MAGIC, "cx": 2}),
     ("GETGUIOPTIONS", 13, {"ax": 0}),
     ("SETGUIOPTIONS", 14, {}),
+    ("GETSCREENSIZE", 15, {"ax": 1280 << 16 | 800}),
+    ("GETDEVICELISTELEMENT", 11, {"ax": 0}),
+    ("TOGGLEDEVICE", 12, {"ax": 0}),
     ("GETHWVERSION", 17, {"ax": 19, "bx": MAGIC}),
     ("GETUUID", 19, {"ax": 0x33221100, "bx": 0x77665544, "cx": 0xBBAA9988, "dx": 0xFFEEDDCC}),
     ("GETMEMSIZE", 20, {"ax": 5120}),

@@ -360,7 +360,7 @@ def test_garbage_never_raises(steps: list[tuple[int, tuple[int, ...], int | None
 
 
 def test_tclo_dialogue() -> None:
-    backdoor = host()
+    backdoor = host(handshake=False)
     done: list[TcloRequest] = []
     assert backdoor.channels.send(b"ping") is None, "nobody listens"
     guest = NaiveGuest(backdoor)

@@ -514,7 +514,7 @@ def test_the_commands(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[s
             captured = capfd.readouterr()
             assert (captured.out, captured.err[: len(err)]) == (out, err)
         assert main(["status", sock]) == 0
-        assert "channels:\n  id 0, protocol RPCI, app -, pid 7, program naive, queued 0\n" in capfd.readouterr().out
+        assert "channels:\n  0: RPCI, naive (7)\n" in capfd.readouterr().out
         assert main(["status", sock, "--json"]) == 0
         assert '"product": "Workstation"' in capfd.readouterr().out
     assert main(["show", os.fspath(transcript)]) == 0
@@ -531,6 +531,13 @@ def test_the_commands(path: Path, tmp_path: Path, capfd: pytest.CaptureFixture[s
         (["run", "--set", f"x={'v' * (1 << 20)}", "--", "true"], "Value too long"),
         (["run", "--fault", "nope@1", "--", "true"], "no fault is called 'nope'"),
         (["run", "--transcript", "/no/such/file", "--", "true"], "No such file"),
+        (["run", "--host", "/no/such", "--drift", "5", "--", "true"], "the machine is the server's"),
+        (["run", "--host-clock", "later", "--", "true"], "'later' is none of +90s"),
+        (["run", "--drift", "inf", "--", "true"], "a drift of inf ppm"),
+        (["run", "--device", "a=b", "--", "true"], "a device is one of on, off"),
+        (["run", "--option", "a b=c", "--", "true"], "no option's name"),
+        (["run", "--script", "/no/such/file", "--", "true"], "No such file"),
+        (["send", "/no/such", "\\q", "--escaped"], "\\q is no escape"),
         (["run", "--host", "/no/such", "--set", "a=b", "--", "true"], "the machine is the server's"),
         (["serve", "/no/such/folder/socket"], "No such file"),
         (["show", "/no/such/file"], "No such file"),

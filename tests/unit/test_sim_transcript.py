@@ -34,7 +34,7 @@ class Recorded:
     def __init__(self, *faults: str, high: bool = True, hypercall: bool = False) -> None:
         self.file = io.StringIO()
         ticks = iter(range(10_000))
-        machine = Machine(guestinfo={b"k": b"value"}, high_bandwidth=high)
+        machine = Machine(guestinfo={b"k": b"value"}, high_bandwidth=high, handshake=False)
         self.backdoor = Backdoor(
             machine,
             transcript=Transcript(self.file, clock=lambda: 1000 + next(ticks) / 1000),

@@ -26,6 +26,8 @@ from vmtools.constants import (
 )
 from vmtools.sim import rpci
 from vmtools.sim.channels import AX, BX, CX, DI, DX, SI, UPPER, Channels
+from vmtools.sim.schedule import Schedule
+from vmtools.sim.services import Services
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -80,6 +82,7 @@ class Backdoor:
 
     :param transcript: records every exit.
     :param faults: what goes wrong, and when.
+    :param schedule: what happens at a time; it is run before the exits that come when something is due.
     """
 
     def __init__(
@@ -89,16 +92,22 @@ class Backdoor:
         transcript: Transcript | None = None,
         faults: FaultPlan | None = None,
         channels: Channels | None = None,
+        schedule: Schedule | None = None,
     ) -> None:
         self.machine = machine
         self.channels = channels if channels is not None else Channels(machine, self._rpci)
+        self.schedule = Schedule() if schedule is None else schedule
+        self.services = Services(machine, self.channels, self.schedule)
         self.transcript = transcript
         self.faults = faults
         self._commands: dict[int, Callable[[list[int]], None]] = {
             Command.GETMHZ: self._get_mhz,
             Command.GETVERSION: self._get_version,
+            Command.GETDEVICELISTELEMENT: self._get_device,
+            Command.TOGGLEDEVICE: self._toggle_device,
             Command.GETGUIOPTIONS: self._get_gui_options,
             Command.SETGUIOPTIONS: self._set_gui_options,
+            Command.GETSCREENSIZE: self._get_screen_size,
             Command.GETHWVERSION: self._get_hw_version,
             Command.GETUUID: self._get_uuid,
             Command.GETMEMSIZE: self._get_mem_size,
@@ -110,6 +119,12 @@ class Backdoor:
             Command.GET_VCPU_INFO: self._get_vcpu_info,
             Command.GETBUILDNUM: self._get_build_number,
         }
+        self._counters: dict[int, Callable[[], int]] = {
+            RDPMC_HOST_TSC: machine.tsc,
+            RDPMC_REAL_NS: machine.clock.real,
+            RDPMC_APPARENT_NS: machine.apparent,
+            RDPMC_PSEUDO_TSC: machine.pseudo_tsc,
+        }
 
     def exit(self, instruction: int, regs: list[int], memory: Memory, who: Guest) -> bool:
         """Answer one trapped instruction.
@@ -118,6 +133,8 @@ class Backdoor:
         :param regs: AX, BX, CX, DX, SI, DI, BP as 64-bit integers; changed in place.
         :returns: False where no backdoor answers this instruction, and the program gets the fault that it caused.
         """
+        if self.schedule.due <= self.schedule.monotonic():
+            self.schedule.run()
         if self.transcript is None and self.faults is None:
             return self.serve(instruction, regs, memory, who)
         return self._exit_watched(instruction, regs, memory, who)
@@ -202,12 +219,10 @@ class Backdoor:
 
     def _rdpmc(self, regs: list[int]) -> bool:
         index = regs[CX] & MASK32
-        if index in (RDPMC_HOST_TSC, RDPMC_PSEUDO_TSC):
-            value = self.machine.tsc()
-        elif index in (RDPMC_REAL_NS, RDPMC_APPARENT_NS):
-            value = self.machine.monotonic()
-        else:
+        counter = self._counters.get(index)
+        if counter is None:
             return False
+        value = counter()
         # RDPMC writes EAX and EDX as any 32-bit instruction does: the upper halves become 0
         regs[AX] = value & MASK32
         regs[DX] = value >> 32 & MASK32
@@ -228,10 +243,24 @@ class Backdoor:
         _set(regs, ax=self.machine.hw_version, bx=MAGIC)
 
     def _get_gui_options(self, regs: list[int]) -> None:
-        _set(regs, ax=self.machine.gui_options)
+        _set(regs, ax=self.machine.options.gui)
 
     def _set_gui_options(self, regs: list[int]) -> None:
-        self.machine.gui_options = regs[BX] & 0xFFF
+        self.machine.options.gui = regs[BX] & MASK32
+
+    def _get_device(self, regs: list[int]) -> None:
+        word = self.machine.devices.word(regs[BX] >> 16 & 0xFFFF, regs[BX] & 0xFFFF)
+        if word is None:
+            _set(regs, ax=0)
+        else:
+            _set(regs, ax=1, bx=word)
+
+    def _toggle_device(self, regs: list[int]) -> None:
+        _set(regs, ax=self.machine.devices.toggle(regs[BX] & MASK32))
+
+    def _get_screen_size(self, regs: list[int]) -> None:
+        width, height = self.machine.screen
+        _set(regs, ax=width << 16 | height)
 
     def _get_uuid(self, regs: list[int]) -> None:
         words = [int.from_bytes(self.machine.uuid.bytes[at : at + 4], "little") for at in range(0, 16, 4)]
@@ -267,8 +296,7 @@ class Backdoor:
         _set(regs, ax=self.machine.build)
 
     def _now(self) -> tuple[int, int]:
-        micro = round(self.machine.clock() * 1_000_000)
-        return micro // 1_000_000, micro % 1_000_000
+        return divmod(self.machine.clock.now() // 1000, 1_000_000)
 
 
 _PLACES = {"ax": AX, "bx": BX, "cx": CX, "dx": DX, "si": SI, "di": DI}

@@ -49,6 +49,9 @@ IDLE_SECONDS = 80.0
 MAX_QUEUE = 64
 """TCLO messages that wait for one guest."""
 
+MAX_APP = 64
+"""Bytes of a service's name."""
+
 PROTOCOLS = {Protocol.RPCI: "RPCI", Protocol.TCLO: "TCLO"}
 
 
@@ -130,6 +133,8 @@ class Channels:
     ) -> None:
         self.machine = machine
         self.open_channels: dict[int, Channel] = {}
+        self.on_ready: Callable[[Channel], None] = lambda channel: None
+        """Called when a TCLO channel's guest has answered ``reset`` and so has a name."""
         self._answer = answer
         self._random = random
         self._calls: dict[int, Callable[[Channel, list[int]], None]] = {
@@ -219,9 +224,17 @@ class Channels:
         None where nobody listens or the queue is full.
         """
         for channel in self.open_channels.values():
-            if channel.protocol == Protocol.TCLO and app in (None, channel.app) and len(channel.outbox) < MAX_QUEUE:
-                return self._queue(channel, text, on_done)
+            if channel.protocol == Protocol.TCLO and app in (None, channel.app):
+                request = self.send_on(channel, text, on_done)
+                if request is not None:
+                    return request
         return None
+
+    def send_on(
+        self, channel: Channel, text: bytes, on_done: Callable[[TcloRequest], None] | None = None
+    ) -> TcloRequest | None:
+        """As :meth:`send`, to the service on this channel; None where its queue is full."""
+        return self._queue(channel, text, on_done) if len(channel.outbox) < MAX_QUEUE else None
 
     def withdraw(self, request: TcloRequest) -> bool:
         """Take back a message that the guest has not begun to read; False where it is too late."""
@@ -348,7 +361,8 @@ class Channels:
         elif channel.taken is not None:
             request, channel.taken = channel.taken, None
             if request.text == b"reset" and message.startswith(b"OK ATR "):
-                channel.app = message[7:].removesuffix(b"\0")
+                channel.app = message[7:].removesuffix(b"\0")[:MAX_APP]
+                self.on_ready(channel)
             request.finish("answered", message)
 
     def _rejected(self, channel: Channel, regs: list[int]) -> None:

@@ -8,20 +8,26 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtools.errors import VMToolsError
+from vmtools.sim import machineargs, steer
+from vmtools.sim.machineargs import UsageError
+from vmtools.sim.view import lines, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     from vmtools.sim.backdoor import Backdoor
+    from vmtools.sim.script import Play
 
 
-class UsageError(Exception):
-    """The command line asks for what can't be done; ``str()`` says why."""
+SCRIPT_HELP = (
+    "what the host does when, and what it expects: steps in TOML; exit status 1 where an expectation is not met"
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed when we were started
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for good
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(machineargs.shielded(sys.argv[1:] if argv is None else argv))
     try:
         return int(arguments.action(arguments))
     except VMToolsError as error:
@@ -54,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     machine.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a guestinfo variable; 'guestinfo.' may go"
     )
-    machine.add_argument("--machine-id", metavar="TEXT", help="what machine.id.get answers")
+    machineargs.add(machine)
     machine.add_argument("--personality", choices=PERSONALITIES, default="vmware", help="vmware-lb: low bandwidth only")
     machine.add_argument("--no-hypercalls", action="store_true", help="a host that knows the port only")
     machine.add_argument("--transcript", metavar="FILE", help="record every exit there, as JSON lines")
@@ -77,9 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--no-dmi", action="store_true", help="leave DMI, and the mounts, as they are here")
     run.add_argument("--host", metavar="SOCKET", help="join the machine that 'serve' keeps there")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG ...]")
+    run.add_argument("--script", metavar="FILE", help=SCRIPT_HELP)
     run.set_defaults(action=_run)
 
     serve = commands.add_parser("serve", parents=[machine], help="keep a machine alive behind a UNIX socket")
+    serve.add_argument("--script", metavar="FILE", help=SCRIPT_HELP)
     serve.set_defaults(action=_serve)
     status = commands.add_parser("status", help="what a served machine knows of its guest")
     status.add_argument("--json", action="store_true", help="as JSON")
@@ -95,22 +103,20 @@ def _parser() -> argparse.ArgumentParser:
     guestinfo.add_argument("key", nargs="?", metavar="KEY")
     guestinfo.add_argument("value", nargs="?", metavar="VALUE")
     send.add_argument("text", metavar="TEXT")
+    send.add_argument(
+        "--escaped", action="store_true", help="\\xNN, \\0, \\n, \\r, \\t and \\\\ in TEXT stand for bytes"
+    )
     send.add_argument("--app", help="the service that is meant: toolbox, toolbox-dnd (default: the first that listens)")
     send.add_argument(
-        "--timeout", type=_seconds, default=10.0, metavar="SECONDS", help="how long to wait (default: 10)"
+        "--timeout", type=machineargs.seconds, default=10.0, metavar="SECONDS", help="how long to wait (default: 10)"
     )
+
+    steer.add(commands)
 
     show = commands.add_parser("show", help="print a transcript readably, a line an exit")
     show.add_argument("file", metavar="FILE", help="'-' is standard input")
     show.set_defaults(action=_show)
     return parser
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 3600:
-        raise ValueError(text)
-    return value
 
 
 def _backdoor(arguments: argparse.Namespace, files: ExitStack) -> Backdoor:
@@ -130,9 +136,9 @@ def _backdoor(arguments: argparse.Namespace, files: ExitStack) -> Backdoor:
         plan = FaultPlan(arguments.fault) if arguments.fault else None
         machine = Machine(
             guestinfo=values,
-            machine_id=None if arguments.machine_id is None else os.fsencode(arguments.machine_id),
             high_bandwidth=PERSONALITIES[arguments.personality],
             hypercalls=not arguments.no_hypercalls,
+            **machineargs.settings(arguments),
         )
     except ValueError as error:
         raise UsageError(f"--fault: {error}") from None
@@ -158,7 +164,7 @@ def _run(arguments: argparse.Namespace) -> int:
             from vmtools.sim.client import Control, RemoteBackdoor
 
             described = arguments.set or arguments.fault or arguments.transcript or arguments.no_hypercalls
-            if described or arguments.machine_id is not None:
+            if described or arguments.script or machineargs.given(arguments):
                 raise UsageError("with --host the machine is the server's: give 'serve' the options that describe it")
             exits = open_things.enter_context(RemoteBackdoor(arguments.host))
             with Control(arguments.host) as control:
@@ -172,7 +178,30 @@ def _run(arguments: argparse.Namespace) -> int:
         disguise = Disguise(status, cpuid=not arguments.no_cpuid, dmi=not arguments.no_dmi)
         if NO_CAPSTONE in disguise.limits:
             print(f"vmtools sim run: {NO_CAPSTONE}; --no-cpuid silences this", file=sys.stderr)
-        return run_command(program, exits, disguise=disguise)
+        play = None
+        if arguments.script is not None:
+            # the signal goes to the program: whoever runs it forwards it
+            play = _play(arguments.script, exits, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        ended = None if play is None else partial(_scripted, play)
+        return run_command(program, exits, ended=ended, disguise=disguise)
+
+
+def _play(path: str, backdoor: Backdoor, stop: Callable[[], None]) -> Play:
+    from vmtools.sim.script import Play, ScriptError, load
+
+    try:
+        script = load(Path(path))
+    except ScriptError as error:
+        raise UsageError(f"--script {error}") from None
+    return Play(script, backdoor, stop=stop, say=lambda text: print(f"vmtools sim: {plain(text)}", file=sys.stderr))
+
+
+def _scripted(play: Play, status: int) -> int:
+    """The exit status under a script: the program's unless the script ended it, 1 for an expectation not met."""
+    met = play.finish()
+    if play.stopped and status == -signal.SIGTERM:
+        status = 0
+    return status or (0 if met else 1)
 
 
 def _serve(arguments: argparse.Namespace) -> int:
@@ -186,9 +215,12 @@ def _serve(arguments: argparse.Namespace) -> int:
             raise UsageError(str(error)) from None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: server.stop())
+        play = None
+        if arguments.script is not None:
+            play = _play(arguments.script, backdoor, server.stop)
         print(f"ready: {arguments.socket}", flush=True)
         server.serve_forever()
-    return 0
+    return 0 if play is None else _scripted(play, 0)
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -202,31 +234,9 @@ def _status(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps(status, indent=2))
     else:
-        _print_tree(status)
+        for line in lines(status):
+            print(line)
     return 0
-
-
-def _print_tree(value: dict[str, Any], indent: str = "") -> None:
-    for key, item in value.items():
-        name = _plain(key) if indent else key.replace("_", " ")  # below, names may be the guest's
-        if isinstance(item, dict) and item:
-            print(f"{indent}{name}:")
-            _print_tree(item, indent + "  ")
-        elif isinstance(item, list) and item:
-            print(f"{indent}{name}:")
-            for entry in item:
-                print(f"{indent}  " + ", ".join(f"{k} {_plain(v)}" for k, v in entry.items()))
-        else:
-            print(f"{indent}{name}: {_plain(item)}")
-
-
-def _plain(value: object) -> str:
-    """A value on one line that can do no harm to a terminal."""
-    if value is None or value in ([], {}):
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value))
 
 
 def _guestinfo(arguments: argparse.Namespace) -> int:
@@ -238,7 +248,7 @@ def _guestinfo(arguments: argparse.Namespace) -> int:
         for key, value in report["values"].items():
             size = report["sizes"][key]
             cut = f"… ({size} bytes)" if size > len(os.fsencode(value)) else ""
-            print(f"{_plain(key)}={_plain(value) if value else ''}{cut}")
+            print(f"{plain(key)}={plain(value) if value else ''}{cut}")
     elif arguments.value is None:
         sys.stdout.flush()
         os.write(sys.stdout.fileno(), os.fsencode(report["value"]) + b"\n")
@@ -250,16 +260,23 @@ def _log(arguments: argparse.Namespace) -> int:
 
     with Control(arguments.socket) as control:
         for line in control.ask("log")["lines"]:
-            print(_plain(line))
+            print(plain(line))
     return 0
 
 
 def _send(arguments: argparse.Namespace) -> int:
     from vmtools.sim.client import Control
+    from vmtools.sim.script import unescape
 
+    text = arguments.text
+    if arguments.escaped:
+        try:
+            text = os.fsdecode(unescape(text))
+        except ValueError as error:
+            raise UsageError(f"send: {error}") from None
     with Control(arguments.socket) as control:
-        answer = control.send(arguments.text, app=arguments.app, timeout=arguments.timeout)
-    print(_plain(answer))
+        answer = control.send(text, app=arguments.app, timeout=arguments.timeout)
+    print(plain(answer))
     return 0 if answer.startswith("OK") else 1
 
 

@@ -6,7 +6,12 @@ text with surrogate escapes (:func:`vmtools.sim.machine.text_of`).
 ==========  ===========================================  ==========================================
 do          takes                                        gives
 ==========  ===========================================  ==========================================
-status                                                   status: :meth:`Machine.status`, channels, exits
+clock       set (optional: +90s, -5m, @ISO), drift_ppm   clock: the time of day, drift …
+device      name, connected (optional: sets it)          devices: name and whether it is connected
+guestlib    name, value (optional: fixes it; null: none) values: all statistics
+option      name, value (optional: sets and pushes it)   options: all
+snapshot    kind, leap (seconds, optional)               session: the new one
+status                                                   status: :func:`vmtools.sim.report.status`
 guestinfo   key (optional), value (optional: sets it)    value; with no key: values (long ones cut) and sizes
 log                                                      lines
 send        text, app (optional), timeout (seconds)      answer: the guest's, when it has answered
@@ -17,8 +22,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vmtools.sim.channels import PROTOCOLS
+from vmtools.sim import snapshot
+from vmtools.sim.clock import ClockError
+from vmtools.sim.devices import DeviceError
+from vmtools.sim.guestlib import StatisticError
 from vmtools.sim.machine import SHOWN, GuestInfoError, bytes_of, full_key, text_of
+from vmtools.sim.options import OptionError
+from vmtools.sim.report import status as report_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,25 +89,13 @@ def perform(backdoor: Backdoor, request: dict[str, Any], report: Callable[[dict[
         if action is None:
             raise ControlError(f"this host can do: {', '.join([*_ACTIONS, 'send'])}")
         report({"ok": True, **action(backdoor, request)})
-    except ControlError as error:
+    except (ControlError, ClockError, DeviceError, OptionError, StatisticError) as error:
         report({"ok": False, "error": str(error)})
     return None
 
 
 def _status(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
-    channels = [
-        {
-            "id": channel.id,
-            "protocol": PROTOCOLS[channel.protocol],
-            "app": None if channel.app is None else text_of(channel.app),
-            "pid": channel.owner.pid,
-            "program": channel.owner.name,
-            "queued": len(channel.outbox),
-        }
-        for channel in backdoor.channels.open_channels.values()
-    ]
-    faults = None if backdoor.faults is None else {"exits": backdoor.faults.count, "plan": len(backdoor.faults.faults)}
-    return {"status": {**backdoor.machine.status(), "channels": channels, "faults": faults}}
+    return {"status": report_status(backdoor)}
 
 
 def _guestinfo(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +128,55 @@ def _log(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
     return {"lines": lines[::-1]}
 
 
+def _clock(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    clock = backdoor.machine.clock
+    if request.get("set") is not None:
+        clock.adjust(_string(request, "set"))
+    if request.get("drift_ppm") is not None:
+        clock.drift_ppm = _number(request, "drift_ppm")
+    return {"clock": clock.status()}
+
+
+def _snapshot(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    kind = _string(request, "kind")
+    leap = _number(request, "leap") if request.get("leap") is not None else 0.0
+    if kind not in snapshot.KINDS:
+        raise ControlError(f"'kind' is one of {', '.join(snapshot.KINDS)}")
+    snapshot.take(backdoor, kind, leap)
+    return {"session": f"{backdoor.machine.guestlib.session:#x}"}
+
+
+def _option(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    options = backdoor.machine.options
+    if request.get("name") is not None:
+        options.set(_string(request, "name"), _string(request, "value"))
+    return {"options": dict(options.items())}
+
+
+def _device(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    devices = backdoor.machine.devices
+    if request.get("name") is not None:
+        devices.find(_string(request, "name")).connected = request.get("connected") is True
+    return {"devices": {device.name: device.connected for device in devices.all}}
+
+
+def _guestlib(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
+    statistics = backdoor.machine.guestlib
+    if request.get("name") is not None:
+        value = request.get("value")
+        if not (value is None or isinstance(value, str) or type(value) is int):
+            raise ControlError("'value' must be a number, text, or null for a value that the host has not")
+        statistics.fix(_string(request, "name"), value)
+    values = statistics.values()
+    return {"values": {k: text_of(v) if isinstance(v, bytes) else v for k, v in values.items()}}
+
+
 _ACTIONS: dict[str, Callable[[Backdoor, dict[str, Any]], dict[str, Any]]] = {
+    "clock": _clock,
+    "device": _device,
+    "guestlib": _guestlib,
+    "option": _option,
+    "snapshot": _snapshot,
     "status": _status,
     "guestinfo": _guestinfo,
     "log": _log,
@@ -146,6 +192,13 @@ def _string(request: dict[str, Any], name: str) -> str:
     except UnicodeEncodeError:
         raise ControlError(f"{name!r} is no text that stands for bytes") from None
     return value
+
+
+def _number(request: dict[str, Any], name: str) -> float:
+    value = request.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ControlError(f"{name!r} must be a number")
+    return float(min(max(value, -1e18), 1e18))
 
 
 def _seconds(value: object) -> float:

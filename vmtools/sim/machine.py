@@ -6,15 +6,21 @@ Nothing here knows registers or sockets.  All that a guest can fill is bounded: 
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from vmtools.constants import MAX_MESSAGE, PRODUCTS, VERSION
+from vmtools.sim.clock import HostClock
+from vmtools.sim.devices import Devices
+from vmtools.sim.guestlib import GuestLib
+from vmtools.sim.namespaces import Namespaces
+from vmtools.sim.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from vmtools.sim.devices import Device
 
 PERSONALITIES = {"vmware": True, "vmware-lb": False}
 """What kinds of host there are, by name: whether high bandwidth is offered."""
@@ -35,7 +41,10 @@ NAMED_LIMIT = 256
 """How many capabilities a guest may name."""
 
 SHOWN = 512
-"""Bytes of a guest's text that the status shows: a hostile guest must not make it unreadable."""
+"""Bytes of a guest's text that a list shows: a hostile guest must not make it unreadable."""
+
+POWERED_ON = b"OS_PowerOn"
+RESUMED = b"OS_Resume"
 
 INFO_CLASSES = {
     1: "dns-name",
@@ -74,7 +83,10 @@ class Machine:
     :param high_bandwidth: False gives a host that offers none ("vmware-lb").
     :param hypercalls: False gives a host that knows the port only, as old ones do.
     :param max_message: the largest message taken from a guest, in bytes.
-    :param clock: the host's time of day in seconds; :param monotonic: real time in nanoseconds.
+    :param devices: the removable ones; None: :data:`vmtools.sim.devices.DEFAULTS`.
+    :param options: what ``Set_Option`` tells the guest, beside :data:`vmtools.sim.options.DEFAULTS`.
+    :param privileged: a backdoor channel counts as privileged (:mod:`vmtools.sim.namespaces`).
+    :param handshake: whether the host greets a guest service as VMware does (:mod:`vmtools.sim.services`).
     """
 
     def __init__(
@@ -94,8 +106,12 @@ class Machine:
         hypercalls: bool = True,
         max_message: int = MAX_MESSAGE,
         guestinfo_limit: int = GUESTINFO_LIMIT,
-        clock: Callable[[], float] = time.time,
-        monotonic: Callable[[], int] = time.monotonic_ns,
+        screen: tuple[int, int] = (1024, 768),
+        clock: HostClock | None = None,
+        devices: tuple[Device, ...] | None = None,
+        options: Mapping[str, str] | None = None,
+        privileged: bool = False,
+        handshake: bool = True,
     ) -> None:
         self.product = product
         self.version = version
@@ -110,12 +126,18 @@ class Machine:
         self.hypercalls = hypercalls
         self.max_message = max_message
         self.guestinfo_limit = guestinfo_limit
-        self.clock = clock
-        self.monotonic = monotonic
+        self.screen = screen
+        self.handshake = handshake
+        self.clock = HostClock() if clock is None else clock
+        self.devices = Devices(devices)
+        self.options = Options(options)
+        self.namespaces = Namespaces(privileged=privileged)
+        self.guestlib = GuestLib(self)
         self.max_time_lag_us = 1_000_000
         self.interrupt_lag_us = 0
-        self.gui_options = 0
         self.power = "on"
+        self.pending_power: bytes | None = POWERED_ON
+        """What the guest's service is still to be told when it is there: that it was powered on, resumed."""
         self.catch_ups_stopped = 0
 
         self.guestinfo: dict[bytes, bytes] = {}
@@ -136,6 +158,10 @@ class Machine:
         """Who said ``vmx.capability.unified_loop`` last: the running tools service."""
         self.state_changes: deque[tuple[int, bool]] = deque(maxlen=KEEP_EVENTS)
         """Results of power scripts: state id, success."""
+        self.state_change_count = 0
+        self.on_state_change: Callable[[int, bool], None] = lambda state, ok: None
+        self.events: deque[tuple[str, bytes]] = deque(maxlen=KEEP_EVENTS)
+        """What a guest reported that the host only notes: command and text (vmbackup.eventSet, Run_Program_Done …)."""
         self.rejections: deque[tuple[str, int, int]] = deque(maxlen=KEEP_EVENTS)
         """What guests reported as failed (RECVSTATUS 0, RECVPAYLOAD 0): protocol, channel, the message's size."""
         for key, value in (guestinfo or {}).items():
@@ -164,12 +190,18 @@ class Machine:
         self.capabilities[name] = value[:LINE_LIMIT]
         return True
 
-    def tsc(self) -> int:
-        """The virtual time-stamp counter: real time at the virtual processor's frequency."""
-        return self.monotonic() * self.mhz // 1000
+    def changed_state(self, state: int, ok: bool) -> None:
+        """The guest has done with a change of its power state, or failed (specification 6.2 and 6.3)."""
+        self.state_changes.append((state, ok))
+        self.state_change_count += 1
+        self.on_state_change(state, ok)
+
+    def note(self, event: str, text: bytes) -> None:
+        """Keep an event that the guest reported; what is over 4096 bytes is cut off."""
+        self.events.append((event, text[:LINE_LIMIT]))
 
     def status(self) -> dict[str, Any]:
-        """What ``vmtools sim status`` shows: JSON values only; bytes as text with surrogate escapes."""
+        """What the machine is made of, as JSON has it; what its guest said: :mod:`vmtools.sim.report`."""
         return {
             "power": self.power,
             "product": PRODUCTS.get(self.product, str(self.product)),
@@ -179,31 +211,22 @@ class Machine:
             "memory_mb": self.memory_mb,
             "mhz": self.mhz,
             "bus_hz": self.bus_hz,
+            "screen": list(self.screen),
             "high_bandwidth": self.high_bandwidth,
             "hypercalls": self.hypercalls,
-            "tools": {
-                "app": None if self.app is None else text_of(self.app),
-                "version": self.tools_version,
-                "version_text": None if self.tools_version is None else version_text(self.tools_version),
-                "type": self.tools_type,
-                "health": None if self.health is None else text_of(self.health),
-            },
-            "capabilities": {text_of(k): text_of(v[:SHOWN]) for k, v in sorted(self.capabilities.items())},
-            "features": {str(k): v for k, v in sorted(self.features.items())},
-            "info": {INFO_CLASSES[k]: self._info_text(k, v) for k, v in sorted(self.info.items())},
-            "disk_info": None if self.disk_info is None else text_of(self.disk_info),
-            "state_changes": [{"state": state, "ok": ok} for state, ok in self.state_changes],
-            "rejections": len(self.rejections),
-            "guestinfo_keys": len(self.guestinfo),
-            "guestinfo_bytes": sum(len(k) + len(v) for k, v in self.guestinfo.items()),
-            "log_lines": len(self.log),
         }
 
-    @staticmethod
-    def _info_text(number: int, value: bytes) -> str:
-        if number in TEXT_CLASSES:
-            return text_of(value.removesuffix(b"\0")[:SHOWN])
-        return f"{len(value)} bytes: {value[:32].hex()}{'…' if len(value) > 32 else ''}"
+    def tsc(self) -> int:
+        """The host's time-stamp counter: real time at the virtual processor's frequency."""
+        return self.clock.real() * self.mhz // 1000
+
+    def pseudo_tsc(self) -> int:
+        """The guest's time-stamp counter, which stands while the guest does not run."""
+        return self.apparent() * self.mhz // 1000
+
+    def apparent(self) -> int:
+        """The guest's time in nanoseconds: interrupts that it has not had yet, it has not counted."""
+        return self.clock.apparent() - self.interrupt_lag_us * 1000
 
 
 def version_text(number: int) -> str:

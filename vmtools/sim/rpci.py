@@ -1,8 +1,7 @@
 """RPCI, host half: a request's bytes in, the reply's bytes out.
 
-A reply is ``1 `` and the value, or ``0 `` and the reason.  The words of the refusals ``Unknown command`` and
-``No value found`` are VMware's (guests compare them); ``Command not found`` is the specification's guess for a machine
-with no id; the others are modelled on the public vmport_rpc device.
+A reply is ``1 `` and the value, or ``0 `` and the reason (:mod:`vmtools.sim.refusal`).  ``Command not found`` is the
+specification's guess for a machine with no id.
 """
 
 from __future__ import annotations
@@ -10,7 +9,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+from vmtools.sim import guestlib, namespaces
 from vmtools.sim.machine import GUESTINFO, INFO_CLASSES, TEXT_CLASSES, GuestInfoError
+from vmtools.sim.options import SYNC_TIME
+from vmtools.sim.refusal import (
+    BAD_ARGUMENT,
+    DENIED,
+    NO_VALUE,
+    ONE_ARGUMENT,
+    TWO_ARGUMENTS,
+    UNKNOWN,
+    RefusedError,
+    number,
+    text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,24 +30,6 @@ if TYPE_CHECKING:
     from vmtools.sim.machine import Machine
 
     Handler = Callable[[Machine, bytes], bytes]
-
-UNKNOWN = b"Unknown command"
-NO_VALUE = b"No value found"
-ONE_ARGUMENT = b"One and exactly one argument expected"
-TWO_ARGUMENTS = b"Two and exactly two arguments expected"
-BAD_ARGUMENT = b"Invalid argument"
-DENIED = b"Permission denied"
-
-DIGITS = 10
-"""The longest decimal number that is read: an int from a hostile guest must not be long."""
-
-
-class RefusedError(Exception):
-    """The command is answered with "0 text"."""
-
-    def __init__(self, text: bytes) -> None:
-        super().__init__(text)
-        self.text = text
 
 
 def answer(machine: Machine, request: bytes) -> bytes:
@@ -54,18 +48,6 @@ def answer(machine: Machine, request: bytes) -> bytes:
         raise RefusedError(UNKNOWN)
     except RefusedError as refused:
         return b"0 " + refused.text
-
-
-def text(argument: bytes) -> bytes:
-    """An argument without the NUL that most guests count into the length (specification 5.0)."""
-    return argument.removesuffix(b"\0")
-
-
-def number(argument: bytes, limit: int = 0xFFFFFFFF) -> int:
-    """A decimal argument; :raises RefusedError: it is none, or over the limit."""
-    if not argument.isdigit() or len(argument) > DIGITS or int(argument) > limit:
-        raise RefusedError(BAD_ARGUMENT)
-    return int(argument)
 
 
 def info_get(machine: Machine, rest: bytes) -> bytes:
@@ -92,11 +74,6 @@ def info_set(machine: Machine, rest: bytes) -> bytes:
     return b""
 
 
-def log(machine: Machine, rest: bytes) -> bytes:
-    machine.write_log(b"Guest: " + text(rest).rstrip(b"\n"))
-    return b""
-
-
 def machine_id_get(machine: Machine, rest: bytes) -> bytes:
     if machine.machine_id is None:
         raise RefusedError(b"Command not found")
@@ -118,8 +95,33 @@ def set_version_type(machine: Machine, rest: bytes) -> bytes:
 def state_change_status(machine: Machine, rest: bytes) -> bytes:
     ok, _, state = text(rest).partition(b" ")
     checked = number(state), bool(number(ok, 1))
-    machine.state_changes.append(checked)
+    machine.changed_state(*checked)
     return b""
+
+
+def set_option(machine: Machine, rest: bytes) -> bytes:
+    """``vmx.set_option synctime OLD NEW``: the guest's user turns the synchronization of time on or off."""
+    name, _, values = text(rest).partition(b" ")
+    old, _, new = values.partition(b" ")
+    if name != SYNC_TIME.encode() or old not in (b"0", b"1") or new not in (b"0", b"1"):
+        raise RefusedError(BAD_ARGUMENT)
+    machine.options.set(SYNC_TIME, new.decode())
+    return b""
+
+
+def guest_log(machine: Machine, rest: bytes) -> bytes:
+    machine.write_log(b"Guest: " + text(rest).rstrip(b"\n"))
+    return b""
+
+
+def noted(name: str) -> Handler:
+    """A handler that keeps what the guest reports, and answers that all is well."""
+
+    def handler(machine: Machine, rest: bytes) -> bytes:
+        machine.note(name, text(rest))
+        return b""
+
+    return handler
 
 
 def health(machine: Machine, rest: bytes) -> bytes:
@@ -160,6 +162,7 @@ def set_guest_info(machine: Machine, rest: bytes) -> bytes:
         raise RefusedError(BAD_ARGUMENT)
     if int(kind) in TEXT_CLASSES and b"\0" in value[:-1]:
         raise RefusedError(BAD_ARGUMENT)
+    machine.info.pop(int(kind), None)  # the latest stands last
     machine.info[int(kind)] = value
     return b""
 
@@ -181,7 +184,12 @@ COMMANDS: dict[bytes, Handler] = {
     b"SetGuestInfo": set_guest_info,
     b"info-get": info_get,
     b"info-set": info_set,
-    b"log": log,
+    b"guest.log.text": guest_log,
+    b"guestlib.info.get": guestlib.info_get,
+    b"guestlib.ioctl": guestlib.ioctl,
+    b"guestlib.stat.get": guestlib.stat_get,
+    b"log": guest_log,
+    **{name: namespaces.handler(name) for name in namespaces.COMMANDS},
     b"machine.id.get": machine_id_get,
     b"tools.capability.features": features,
     b"tools.os.statechange.status": state_change_status,
@@ -189,6 +197,11 @@ COMMANDS: dict[bytes, Handler] = {
     b"tools.set.versiontype": set_version_type,
     b"update.tools.health": health,
     b"vmx.capability.unified_loop": unified_loop,
+    b"vmx.set_option": set_option,
+    **{
+        name.encode(): noted(name)
+        for name in ("Run_Program_Done", "deployPkg.update.state", "tools.vmsupport.status", "vmbackup.eventSet")
+    },
 }
 """Commands by name: the handler gets everything after the first blank."""
 

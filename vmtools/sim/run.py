@@ -154,8 +154,17 @@ class Running:
             self._failure.append(error)
 
 
-def run_command(argv: Words, exits: Exits, *, name: str = "vmtools sim run", disguise: Disguise | None = None) -> int:
+def run_command(
+    argv: Words,
+    exits: Exits,
+    *,
+    name: str = "vmtools sim run",
+    disguise: Disguise | None = None,
+    ended: Callable[[int], int] | None = None,
+) -> int:
     """What the command does: as :func:`run`, with a shell's messages and exit statuses; main thread only.
+
+    ``ended`` is told the program's status and says what it is to be.
 
     A program that died of a signal takes this process with it, by the same signal and without a second core file.
     """
@@ -172,6 +181,8 @@ def run_command(argv: Words, exits: Exits, *, name: str = "vmtools sim run", dis
     except OSError as error:
         print(f"{name}: {error.filename or os.fsdecode(argv[0])}: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if error.errno in {errno.ENOENT, errno.ENOTDIR} else NOT_EXECUTABLE
+    if ended is not None:
+        status = ended(status)
     return status if status >= 0 else die_of(-status)
 
 

@@ -143,8 +143,12 @@ class Server:
     # -- the loop ----------------------------------------------------------------------------------------------------
 
     def _expire(self) -> float | None:
-        """Give up what has waited too long; seconds until the next."""
-        now, nearest = time.monotonic(), None
+        """Do what is due, give up what has waited too long; seconds until the next."""
+        schedule = self.backdoor.schedule
+        if schedule.due <= schedule.monotonic():
+            schedule.run()
+        now, left = time.monotonic(), schedule.left()
+        nearest = None if left is None else now + left
         for client in list(self._clients.values()):
             if not client.pending:
                 continue
