@@ -298,6 +298,8 @@ def test_what_the_machine_refuses_is_said() -> None:
         ("[[step]]\nstop = false", "'stop' is true"),
         ("[[step]]\nfault = 'none@1'", "no fault is called"),
         ("[[step]]\nfault = 1", "step 1: "),
+        ("[[step]]\npower = 'halt'", "needs 'really = true'"),
+        ("[[step]]\npower = 'reboot'\nreally = 1", "needs 'really = true'"),
         ("[[step]]\npower = 'nap'", "'power' is one of"),
         ("[[step]]\nsnapshot = 'x'", "'snapshot' is one of"),
     ],
@@ -317,6 +319,10 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     for name, says in [("none", "No such file"), ("latin", "not UTF-8"), ("big", "more than"), ("", "directory")]:
         with pytest.raises(ScriptError, match=says):
             load(tmp_path / name)
+
+
+def test_who_means_it_may_say_so() -> None:
+    assert parse("[[step]]\npower = 'halt'\nreally = true").steps[0].value == "halt"
 
 
 @given(st.text())

@@ -84,6 +84,11 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--host", metavar="SOCKET", help="join the machine that 'serve' keeps there")
     run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG ...]")
     run.add_argument("--script", metavar="FILE", help=SCRIPT_HELP)
+    run.add_argument(
+        "--unprotected",
+        action="store_true",
+        help="let a program that may do so set this computer's clock and restart it",
+    )
     run.set_defaults(action=_run)
 
     serve = commands.add_parser("serve", parents=[machine], help="keep a machine alive behind a UNIX socket")
@@ -183,7 +188,7 @@ def _run(arguments: argparse.Namespace) -> int:
             # the signal goes to the program: whoever runs it forwards it
             play = _play(arguments.script, exits, lambda: os.kill(os.getpid(), signal.SIGTERM))
         ended = None if play is None else partial(_scripted, play)
-        return run_command(program, exits, ended=ended, disguise=disguise)
+        return run_command(program, exits, ended=ended, disguise=disguise, unprotected=arguments.unprotected)
 
 
 def _play(path: str, backdoor: Backdoor, stop: Callable[[], None]) -> Play:

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from vmtools.errors import VMToolsError
-from vmtools.sim import _tracer
+from vmtools.sim import _tracer, protect
 from vmtools.sim.tracer import Program, Tracer
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def run(
     signals: bool | None = None,
     disguise: Disguise | None = None,
     note: Callable[[str], None] | None = None,
+    unprotected: bool = False,
 ) -> int:
     """Run a program under the simulated host and wait for it and its descendants.
 
@@ -69,6 +70,8 @@ def run(
         as long as it runs; None: if called in the main thread.
     :param disguise: what programs see of the machine besides its backdoor; None: this machine itself.
     :param note: told, once each, what a person should know: a program was refused what it asked for.
+    :param unprotected: the program may set this computer's clock and restart it, if it otherwise could
+        (:mod:`vmtools.sim.protect`).
     :returns: the exit status, or minus the signal that ended the program, as :mod:`subprocess` has it.
     :raises OSError: the program can't be executed.
     :raises vmtools.sim.tracer.TracingForbidden: ptrace or seccomp is not permitted here.
@@ -79,7 +82,16 @@ def run(
     (``os.wait()``): it would take the tracer's news.
     """
     running = Running(
-        argv, exits, env=env, cwd=cwd, stdin=stdin, stdout=stdout, stderr=stderr, disguise=disguise, note=note
+        argv,
+        exits,
+        env=env,
+        cwd=cwd,
+        stdin=stdin,
+        stdout=stdout,
+        stderr=stderr,
+        disguise=disguise,
+        note=note,
+        unprotected=unprotected,
     )
     take_signals = threading.current_thread() is threading.main_thread() if signals is None else signals
     with _signals(running.tracer, wanted=take_signals):
@@ -112,11 +124,13 @@ class Running:
         stderr: File = None,
         disguise: Disguise | None = None,
         note: Callable[[str], None] | None = None,
+        unprotected: bool = False,
     ) -> None:
         if not _tracer.SUPPORTED:
             raise NotImplementedError("'vmtools sim run' needs Linux on x86-64 and a 64-bit Python")
         self._program = _program(argv, env, cwd, (stdin, stdout, stderr))
         self.tracer = Tracer(exits, disguise, note)
+        self._unprotected = unprotected
         self._outcome: list[int] = []
         self._failure: list[BaseException] = []
         self._thread = threading.Thread(target=self._trace, name="vmtools-tracer", daemon=True)
@@ -149,6 +163,8 @@ class Running:
 
     def _trace(self) -> None:
         try:
+            if not self._unprotected:
+                protect.drop()
             self._outcome.append(self.tracer.run(self._program))
         except BaseException as error:  # raised again in the thread that waits
             self._failure.append(error)
@@ -161,6 +177,7 @@ def run_command(
     name: str = "vmtools sim run",
     disguise: Disguise | None = None,
     ended: Callable[[int], int] | None = None,
+    unprotected: bool = False,
 ) -> int:
     """What the command does: as :func:`run`, with a shell's messages and exit statuses; main thread only.
 
@@ -174,7 +191,7 @@ def run_command(
         print(f"{name}: {text}", file=sys.stderr, flush=True)
 
     try:
-        status = run(argv, exits, disguise=disguise, note=note)
+        status = run(argv, exits, disguise=disguise, note=note, unprotected=unprotected)
     except VMToolsError as error:
         print(f"{name}: {error}. {error.help}", file=sys.stderr)
         return NOT_EXECUTABLE

@@ -21,10 +21,10 @@ A script is TOML: a list of steps, each with one action.
     escaped = true                    # \\xNN stands for a byte
 
 Actions: ``send`` (with ``app``: which service, ``timeout``: 10 s), ``power`` (an operation that the guest must report
-as done), ``guestinfo``, ``option``, ``device``, ``guestlib`` (tables: names and values), ``check`` (a table: each
-guestinfo variable must match its regular expression), ``clock`` (``+90s``, ``@2026-01-01``), ``snapshot`` (``vmotion``,
-``suspend-resume``; with ``leap``), ``fault`` (text or a list; replaces the plan, exits count from then on), ``stop``
-(true: end the program, or the server).
+as done; halt and reboot need ``really = true``: a service may shut this computer down), ``guestinfo``, ``option``,
+``device``, ``guestlib`` (tables: names and values), ``check`` (a table: each guestinfo variable must match its regular
+expression), ``clock`` (``+90s``, ``@2026-01-01``), ``snapshot`` (``vmotion``, ``suspend-resume``; with ``leap``),
+``fault`` (text or a list; replaces the plan, exits count from then on), ``stop`` (true: end the program, or the server).
 
 An expectation is not met by another answer, by none within the time-out, and by a step that never had its turn.
 """
@@ -43,7 +43,7 @@ from vmtools.sim.faults import FaultPlan
 from vmtools.sim.guestlib import StatisticError
 from vmtools.sim.machine import GuestInfoError, bytes_of, full_key, text_of
 from vmtools.sim.options import OptionError
-from vmtools.sim.services import OPERATIONS
+from vmtools.sim.services import OPERATIONS, REAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +67,7 @@ _TEXTS = ("send", "power", "clock", "snapshot")
 ACTIONS = (*_TEXTS, *_TABLES, "fault", "stop")
 _OF_ACTION = {
     "send": {"expect", "match", "escaped", "app", "timeout"},
-    "power": {"app", "timeout"},
+    "power": {"app", "timeout", "really"},
     "snapshot": {"leap"},
 }
 _TIMING = {"at", "after", "every", "times"}
@@ -214,8 +214,11 @@ def _checked(action: str, value: Any, details: dict[str, Any]) -> Any:
         FaultPlan(value)
     elif not isinstance(value, str):
         raise ScriptError(f"{action!r} is a text")
-    elif action == "power" and value not in OPERATIONS:
-        raise ScriptError(f"'power' is one of {', '.join(OPERATIONS)}")
+    elif action == "power":
+        if value not in OPERATIONS:
+            raise ScriptError(f"'power' is one of {', '.join(OPERATIONS)}")
+        if value in REAL and details.get("really") is not True:
+            raise ScriptError(f"{value} needs 'really = true': the guest's service may shut this computer down")
     elif action == "snapshot" and value not in snapshot.KINDS:
         raise ScriptError(f"'snapshot' is one of {', '.join(snapshot.KINDS)}")
     elif action == "send":

@@ -45,6 +45,10 @@ OPERATIONS = {
 }
 """Power operations and the TCLO command that asks for each."""
 
+REAL = ("halt", "reboot")
+"""Operations after which a guest's service runs the system's shutdown: of this computer, if nothing keeps it from that.
+open-vm-tools does so even where its script failed, if it failed the time before too (specification 6.3)."""
+
 
 class Services:
     """The guest's services, as their host sees them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from vmtools.sim.clock import duration
 from vmtools.sim.machineargs import UsageError, seconds
-from vmtools.sim.services import OPERATIONS
+from vmtools.sim.services import OPERATIONS, REAL
 from vmtools.sim.snapshot import KINDS
 from vmtools.sim.view import plain
 
@@ -54,6 +54,11 @@ def add(commands: Commands) -> None:
 
     power = command("power", _power, "ask the guest for a power operation and wait until it has reported it done")
     power.add_argument("operation", choices=OPERATIONS)
+    power.add_argument(
+        "--really",
+        action="store_true",
+        help="needed for halt and reboot: the guest's service may shut this computer down",
+    )
 
     snapshot = command("snapshot", _snapshot, "interrupt the machine: all channels are lost, a new session begins")
     snapshot.add_argument("kind", choices=KINDS, help="; ".join(f"{kind}: {text}" for kind, text in KINDS.items()))
@@ -123,6 +128,11 @@ def _guestlib(arguments: argparse.Namespace, control: Control) -> int:
 
 
 def _power(arguments: argparse.Namespace, control: Control) -> int:
+    if arguments.operation in REAL and not arguments.really:
+        raise UsageError(
+            f"power {arguments.operation}: the guest's service runs shutdown, and may shut this computer down; "
+            "add --really if it runs where that does no harm"
+        )
     before = control.ask("status")["status"]["state_change_count"]
     end = time.monotonic() + arguments.timeout
     answer = control.send(OPERATIONS[arguments.operation], timeout=arguments.timeout)
