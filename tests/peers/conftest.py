@@ -11,7 +11,8 @@ from vmtools.sim.machine import Machine
 from vmtools.sim.run import run
 from vmtools.sim.tracer import TracingForbidden
 
-from .side_by_side import MissingError, Side, commands
+from .original import Original
+from .side_by_side import SIGNATURES, MissingError, Side, commands, compile_shim
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,18 @@ def theirs(sides: tuple[Side, Side]) -> Side:
 @pytest.fixture(scope="session")
 def ours(sides: tuple[Side, Side]) -> Side:
     return sides[1]
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Original:
+    """The other programs of open-vm-tools."""
+    if not _tracer.SUPPORTED:
+        pytest.skip("the simulated host traces programs on x86-64 Linux only")
+    if look().is_vmware:
+        pytest.skip("this machine's own VMware host answers before a tracer could")
+    try:
+        run(["true"], Backdoor(Machine()))
+        shim = {"LD_PRELOAD": compile_shim(tmp_path_factory.mktemp("shim"))} if look().signature in SIGNATURES else {}
+    except (TracingForbidden, MissingError) as missing:
+        pytest.skip(str(missing))
+    return Original(shim)

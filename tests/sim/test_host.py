@@ -146,11 +146,10 @@ def test_a_service(host: SimulatedHost) -> None:
         assert host.run(RPCTOOL, GET).stdout == "world\n", "another guest meanwhile"
         result = service.stop()
     assert (result.returncode, result.stdout) == (-signal.SIGTERM, "up\n")
-    assert [exchange.request for exchange in host.transcript.exchanges if exchange.protocol == "TCLO"] == [
-        b"reset",
-        b"ping",
-        b"Set_Option synctime 1",
-    ]
+    ours = {b"reset", b"ping", b"Set_Option synctime 1"}  # the greeting that the host has of its own accord is none
+    asked = [exchange.request for exchange in host.transcript.exchanges if exchange.protocol == "TCLO"]
+    assert [request for request in asked if request in ours] == [b"reset", b"ping", b"Set_Option synctime 1"]
+    assert b"Capabilities_Register" in asked
 
 
 def test_what_does_not_want_to_end_is_killed(host: SimulatedHost) -> None:

@@ -132,7 +132,7 @@ class Host:
     ) -> None:
         self.requests: list[bytes] = []
         self.slept: list[float] = []
-        self.machine = Machine(high_bandwidth=high, max_message=max_message)
+        self.machine = Machine(high_bandwidth=high, max_message=max_message, handshake=False)
         channels = None if reply is None else Channels(self.machine, self._answer)
         self._reply = reply
         self.backdoor = Backdoor(

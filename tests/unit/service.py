@@ -21,9 +21,23 @@ class Service:
         self.backdoor = backdoor
         self.app = app
         self.heard: list[bytes] = []
-        self.answers: dict[bytes, Answer] = {b"reset": b"OK ATR " + app, **(answers or {})}
+        self.answers: dict[bytes, Answer] = {
+            b"reset": b"OK ATR " + app,
+            b"OS_PowerOn": self.change_state(3),
+            b"OS_Resume": self.change_state(4),
+            **(answers or {}),
+        }
         self._reply = b""
         self.start()
+
+    def change_state(self, number: int) -> Callable[[bytes], bytes]:
+        """Answer a power operation, and report at once that it is done."""
+
+        def answer(message: bytes) -> bytes:
+            self.rpc(b"tools.os.statechange.status 1 %d\0" % number)
+            return b"OK "
+
+        return answer
 
     def start(self) -> None:
         """Open a channel: at first, and when the last is lost."""

@@ -11,7 +11,7 @@ from vmtools.sim.machine import Machine
 from vmtools.sim.options import DEFAULTS, MAX_OPTIONS
 from vmtools.sim.report import status
 from vmtools.sim.schedule import Schedule
-from vmtools.sim.services import PING_SECONDS
+from vmtools.sim.services import PING_SECONDS, REPORT_SECONDS
 
 from .service import Service
 
@@ -46,6 +46,22 @@ def test_the_greeting(backdoor: Backdoor) -> None:
     assert ready == [b"toolbox"]
     assert service.settle() == []
     assert Service(backdoor).settle()[-1] == OPTIONS[-1], "it has been told that it was powered on"
+
+
+def test_a_service_is_ready_when_its_script_has_ended(backdoor: Backdoor, now: Now) -> None:
+    ready: list[bytes] = []
+    backdoor.services.on_ready = ready.append
+    service = Service(backdoor, answers={b"OS_PowerOn": b"OK "})
+    service.settle()
+    assert ready == []
+    service.rpc(b"tools.os.statechange.status 0 3\0")
+    assert ready == [b"toolbox"]
+    backdoor.machine.pending_power = b"OS_Resume"
+    silent = Service(backdoor, answers={b"OS_Resume": b"OK "})
+    silent.settle()
+    now.seconds += REPORT_SECONDS
+    silent.settle()
+    assert ready == [b"toolbox"] * 2, "one that never reports is not waited for without end"
 
 
 def test_a_service_that_fails_to_power_on_is_told_again(backdoor: Backdoor) -> None:
@@ -123,6 +139,7 @@ def test_power_follows_what_the_guest_reports(backdoor: Backdoor, number: int, p
     assert service.rpc(b"tools.os.statechange.status 1 %d\0" % number) == b"1 "
     assert backdoor.machine.power == power
     assert list(backdoor.machine.state_changes) == [(number, False), (number, True)]
+    assert backdoor.machine.state_change_count == 2
 
 
 @pytest.mark.parametrize(("kind", "told"), [("suspend-resume", [b"OS_Resume"]), ("vmotion", [])])

@@ -24,7 +24,7 @@ Actions: ``send`` (with ``app``: which service, ``timeout``: 10 s), ``power`` (a
 as done; halt and reboot need ``really = true``: a service may shut this computer down), ``guestinfo``, ``option``,
 ``device``, ``guestlib`` (tables: names and values), ``check`` (a table: each guestinfo variable must match its regular
 expression), ``clock`` (``+90s``, ``@2026-01-01``), ``snapshot`` (``vmotion``, ``suspend-resume``; with ``leap``),
-``fault`` (text or a list; replaces the plan, exits count from then on), ``stop`` (true: end the program, or the server).
+``fault`` (text or a list; replaces the plan, exits count from then on), ``stop`` (true: end the program or the server).
 
 An expectation is not met by another answer, by none within the time-out, and by a step that never had its turn.
 """

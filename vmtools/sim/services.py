@@ -27,6 +27,9 @@ PING_SECONDS = 30.0
 ALIVE_SECONDS = 30.0
 """A service that has not polled for so long is not running."""
 
+REPORT_SECONDS = 10.0
+"""How long the end of a power script is waited for before the service counts as ready."""
+
 POWER = {
     1: ("halt", "off"),
     2: ("reboot", "restarting"),
@@ -58,8 +61,9 @@ class Services:
         self._channels = channels
         self._schedule = schedule
         self._pinging = False
+        self._busy: bytes | None = None
         self.on_ready: Callable[[bytes], None] = lambda app: None
-        """Called with a service's name when it has answered its greeting."""
+        """Called with a service's name when it has answered its greeting, and has reported its power script's end."""
         channels.on_ready = self._greet
         machine.options.changed = self._push
         machine.on_state_change = self._state_changed
@@ -92,15 +96,26 @@ class Services:
             self._channels.send_on(channel, messages[-1], lambda request: self.on_ready(app))
         else:
             self._channels.send_on(channel, messages[-1])
-            self._channels.send_on(channel, power, lambda request: self._told(app, request))
+            before = self._machine.state_change_count
+            self._channels.send_on(channel, power, lambda request: self._told(app, request, before))
         if not self._pinging:
             self._pinging = True
             self._schedule.after(PING_SECONDS, self._ping)
 
-    def _told(self, app: bytes, request: TcloRequest) -> None:
-        if request.answer is not None and request.answer.startswith(b"OK"):
+    def _told(self, app: bytes, request: TcloRequest, before: int) -> None:
+        done = request.answer is not None and request.answer.startswith(b"OK")
+        if done:
             self._machine.pending_power = None
-        self.on_ready(app)
+        if not done or self._machine.state_change_count != before:  # its report may come before its answer
+            self.on_ready(app)
+            return
+        self._busy = app  # its script runs now; until it has reported, it takes no other power operation
+        self._schedule.after(REPORT_SECONDS, self._reported)
+
+    def _reported(self) -> None:
+        if self._busy is not None:
+            app, self._busy = self._busy, None
+            self.on_ready(app)
 
     def _push(self, name: str, value: str) -> None:
         if self._machine.handshake:
@@ -119,6 +134,7 @@ class Services:
     def _state_changed(self, state: int, ok: bool) -> None:
         if ok and state in POWER:
             self._machine.power = POWER[state][1]
+        self._reported()
 
 
 def _set_option(name: str, value: str) -> bytes:
