@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,14 +13,12 @@ from hypothesis import strategies as st
 from vmtools.sim.backdoor import Backdoor
 from vmtools.sim.machine import Machine
 from vmtools.sim.schedule import Schedule
-from vmtools.sim.script import Play, ScriptError, load, parse, unescape
+from vmtools.sim.script import ACTIONS, Play, ScriptError, load, parse, unescape
 
 from .service import Service
 from .test_sim_services import Now
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from .service import Answer
 
 
@@ -337,3 +336,10 @@ def test_any_text_is_a_script_or_refused(text: str) -> None:
 @given(st.binary())
 def test_all_bytes_can_be_written(data: bytes) -> None:
     assert unescape("".join(f"\\x{byte:02x}" for byte in data)) == data
+
+
+def test_the_guides_example_is_one() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "scripts.md").read_text(encoding="utf-8")
+    script = parse(guide.partition("```toml\n")[2].partition("```")[0])
+    assert [step.action for step in script.steps] == ["guestinfo", "send", "send", "check", "snapshot", "stop"]
+    assert all(f"`{action}`" in guide for action in ACTIONS)

@@ -135,7 +135,7 @@ class HostClock:
         now = self.now()
         return {
             "now": datetime.fromtimestamp(now // NANO, UTC).isoformat() if now < 10**20 else f"{now // NANO} s",
-            "offset": round((now - time.time_ns()) / NANO, 3),
+            "offset": round((now - time.time_ns()) / NANO, 3) + 0.0,  # no -0
             "drift_ppm": self.drift_ppm,
             "missed": self._absent / NANO,
         }
