@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vmtools.sim.backdoor import Backdoor
+from vmtools.sim.disguise import Disguise
 from vmtools.sim.run import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from vmtools.sim.machine import Machine
 
@@ -25,18 +26,17 @@ class Result:
     err: str
 
 
-@dataclass(frozen=True)
 class Original:
-    """Runs programs with what their environment needs here."""
+    """Runs programs that see VMware."""
 
-    environment: Mapping[str, str]
-
-    def run(self, words: Sequence[str], machine: Machine | Backdoor) -> Result:
+    @staticmethod
+    def run(words: Sequence[str], machine: Machine | Backdoor) -> Result:
         """Run a program to its end."""
         backdoor = machine if isinstance(machine, Backdoor) else Backdoor(machine)
-        environment = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC", **self.environment}
+        environment = {**os.environ, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
+        disguise = Disguise(backdoor.machine.status())
         with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            status = run(words, backdoor, env=environment, stdin=stdin, stdout=out, stderr=err)
+            status = run(words, backdoor, env=environment, stdin=stdin, stdout=out, stderr=err, disguise=disguise)
             out.seek(0)
             err.seek(0)
             return Result(status, out.read().decode(), err.read().decode())

@@ -86,8 +86,7 @@ def daemon(original: Original, folder: Path, suspend: str = "/bin/true") -> Iter
     assert serve.stdout is not None
     try:
         assert serve.stdout.readline().startswith(b"ready")
-        preload = [f"{name}={value}" for name, value in original.environment.items()]
-        words = [*SIM, "run", "--host", socket, "--", "env", *preload, "vmtoolsd", "-c", str(config)]
+        words = [*SIM, "run", "--host", socket, "--", "vmtoolsd", "-c", str(config)]
         with Control(socket) as control:
             process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
             try:
@@ -284,8 +283,7 @@ stop = true
 def test_a_script(original: Original, tmp_path: Path, expected: str, status: int, says: str) -> None:
     (tmp_path / "tools.conf").write_text(CONFIG.format(suspend="/bin/true"))
     (tmp_path / "script.toml").write_text(SCRIPT.replace("ERROR .*", expected))
-    preload = [f"{name}={value}" for name, value in original.environment.items()]
-    words = [*SIM, "run", "--script", str(tmp_path / "script.toml"), "--", "env", *preload]
+    words = [*SIM, "run", "--script", str(tmp_path / "script.toml"), "--"]
     ended = subprocess.run(
         [*words, "vmtoolsd", "-c", str(tmp_path / "tools.conf")],
         capture_output=True,
