@@ -181,7 +181,7 @@ def _run(arguments: argparse.Namespace) -> int:
         from vmtools.sim.run import run_command
 
         disguise = Disguise(status, cpuid=not arguments.no_cpuid, dmi=not arguments.no_dmi)
-        if NO_CAPSTONE in disguise.limits:
+        if NO_CAPSTONE in disguise.limits and sys.stderr.isatty():  # a person; not into what a program says
             print(f"vmtools sim run: {NO_CAPSTONE}; --no-cpuid silences this", file=sys.stderr)
         play = None
         if arguments.script is not None:
