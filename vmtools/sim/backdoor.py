@@ -95,6 +95,8 @@ class Backdoor:
         schedule: Schedule | None = None,
     ) -> None:
         self.machine = machine
+        self.personality = "vmware"
+        """Who the host is (:data:`vmtools.sim.personalities.PERSONALITIES`)."""
         self.channels = channels if channels is not None else Channels(machine, self._rpci)
         self.schedule = Schedule() if schedule is None else schedule
         self.services = Services(machine, self.channels, self.schedule)

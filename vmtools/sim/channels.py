@@ -114,6 +114,14 @@ class Channel:
         self.taken: TcloRequest | None = None
         self.used = time.monotonic()
 
+    def waiting(self) -> bytes | None:
+        """The message that the guest would read next."""
+        return self.outbox[0] if self.outbox else None
+
+    def substitute(self, text: bytes) -> None:
+        """Put another message in the place of the one that waits."""
+        self.outbox[0] = text
+
     def restart(self) -> None:
         """Forget how far the transfers under way are: a checkpoint."""
         self.expected = -1
@@ -135,6 +143,8 @@ class Channels:
         self.open_channels: dict[int, Channel] = {}
         self.on_ready: Callable[[Channel], None] = lambda channel: None
         """Called when a TCLO channel's guest has answered ``reset`` and so has a name."""
+        self.heard: Callable[[bytes, bytes], None] | None = None
+        """Is told each RPCI request and its reply."""
         self._answer = answer
         self._random = random
         self._calls: dict[int, Callable[[Channel, list[int]], None]] = {
@@ -356,7 +366,7 @@ class Channels:
         channel.expected = -1
         channel.incoming.clear()
         if channel.protocol == Protocol.RPCI:
-            channel.outbox.append(self._answer(message))
+            channel.outbox.append(self._reply(message))
             channel.position = -1
         elif channel.taken is not None:
             request, channel.taken = channel.taken, None
@@ -364,6 +374,12 @@ class Channels:
                 channel.app = message[7:].removesuffix(b"\0")[:MAX_APP]
                 self.on_ready(channel)
             request.finish("answered", message)
+
+    def _reply(self, request: bytes) -> bytes:
+        reply = self._answer(request)
+        if self.heard is not None:
+            self.heard(request, reply)
+        return reply
 
     def _rejected(self, channel: Channel, regs: list[int]) -> None:
         protocol, size = PROTOCOLS[channel.protocol], len(channel.outbox[0])

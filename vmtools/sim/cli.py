@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 from vmtools.errors import VMToolsError
 from vmtools.sim import machineargs, steer
+from vmtools.sim.hostargs import backdoor, describes_host, disguise, program
 from vmtools.sim.machineargs import UsageError
+from vmtools.sim.testbench import add_diff, add_sweep, run_replay
 from vmtools.sim.view import lines, plain
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from vmtools.sim.faults import KINDS
-    from vmtools.sim.machine import PERSONALITIES
+    from vmtools.sim.personalities import PERSONALITIES
 
     parser = argparse.ArgumentParser(prog="vmtools sim", description="A simulated VMware host.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
@@ -61,37 +63,56 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a guestinfo variable; 'guestinfo.' may go"
     )
     machineargs.add(machine)
-    machine.add_argument("--personality", choices=PERSONALITIES, default="vmware", help="vmware-lb: low bandwidth only")
-    machine.add_argument("--no-hypercalls", action="store_true", help="a host that knows the port only")
-    machine.add_argument("--transcript", metavar="FILE", help="record every exit there, as JSON lines")
     machine.add_argument(
+        "--personality",
+        choices=PERSONALITIES,
+        default="vmware",
+        help="who the host is; " + "; ".join(f"{row.name}: {row.summary}" for row in PERSONALITIES.values()),
+    )
+    machine.add_argument("--no-hypercalls", action="store_true", help="a host that knows the port only")
+    watched = argparse.ArgumentParser(add_help=False)
+    watched.add_argument("--transcript", metavar="FILE", help="record every exit there, as JSON lines")
+    watched.add_argument(
         "--fault",
         action="append",
         default=[],
         metavar="KIND@N[:VALUE]",
-        help="a fault at the Nth exit, N+ for each from the Nth on; kinds: "
+        help="a fault at the Nth exit, N+ for each from the Nth on, or random:SEED[:RATE] for some at random; kinds: "
         + "; ".join(f"{kind}: {text}" for kind, text in KINDS.items()),
     )
 
-    run = commands.add_parser(
-        "run",
-        parents=[machine],
-        usage="vmtools sim run [options] -- PROGRAM [ARG ...]",
-        help="run a program as if in a VMware guest; its exit status is the command's",
-    )
-    run.add_argument("--no-cpuid", action="store_true", help="leave CPUID as it is here")
-    run.add_argument("--no-dmi", action="store_true", help="leave DMI, and the mounts, as they are here")
-    run.add_argument("--host", metavar="SOCKET", help="join the machine that 'serve' keeps there")
-    run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG ...]")
-    run.add_argument("--script", metavar="FILE", help=SCRIPT_HELP)
-    run.add_argument(
+    traced = argparse.ArgumentParser(add_help=False)
+    traced.add_argument("--no-cpuid", action="store_true", help="leave CPUID as it is here")
+    traced.add_argument("--no-dmi", action="store_true", help="leave DMI, and the mounts, as they are here")
+    traced.add_argument(
         "--unprotected",
         action="store_true",
         help="let a program that may do so set this computer's clock and restart it",
     )
-    run.set_defaults(action=_run)
 
-    serve = commands.add_parser("serve", parents=[machine], help="keep a machine alive behind a UNIX socket")
+    run = commands.add_parser(
+        "run",
+        parents=[machine, watched, traced],
+        usage="vmtools sim run [options] -- PROGRAM [ARG ...]",
+        help="run a program as if in a VMware guest; its exit status is the command's",
+    )
+    run.add_argument("--host", metavar="SOCKET", help="join the machine that 'serve' keeps there")
+    run.add_argument("--replay", metavar="FILE", help="the host answers as this transcript has it")
+    run.add_argument(
+        "--ignore", action="append", default=[], choices=["knocks"], help="with --replay: GETVERSION may come or not"
+    )
+    run.add_argument(
+        "--on-deviation",
+        choices=["lost", "fault"],
+        default="lost",
+        help="with --replay, what the program gets that asks otherwise than recorded (default: lost, no more channels)",
+    )
+    run.add_argument("program", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG ...]")
+    run.add_argument("--script", metavar="FILE", help=SCRIPT_HELP)
+    run.set_defaults(action=_run)
+    add_sweep(commands, machine, traced)
+
+    serve = commands.add_parser("serve", parents=[machine, watched], help="keep a machine alive behind a UNIX socket")
     serve.add_argument("--script", metavar="FILE", help=SCRIPT_HELP)
     serve.set_defaults(action=_serve)
     status = commands.add_parser("status", help="what a served machine knows of its guest")
@@ -121,84 +142,45 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print a transcript readably, a line an exit")
     show.add_argument("file", metavar="FILE", help="'-' is standard input")
     show.set_defaults(action=_show)
+    add_diff(commands)
     return parser
 
 
-def _backdoor(arguments: argparse.Namespace, files: ExitStack) -> Backdoor:
-    """The machine that the options describe; its transcript is closed with ``files``."""
-    from vmtools.sim.backdoor import Backdoor
-    from vmtools.sim.faults import FaultPlan
-    from vmtools.sim.machine import PERSONALITIES, GuestInfoError, Machine
-    from vmtools.sim.transcript import Transcript
-
-    values: dict[bytes, bytes] = {}
-    for item in arguments.set:
-        key, equals, value = os.fsencode(item).partition(b"=")
-        if not key or not equals:
-            raise UsageError(f"--set {item}: KEY=VALUE is expected")
-        values[key] = value
-    try:
-        plan = FaultPlan(arguments.fault) if arguments.fault else None
-        machine = Machine(
-            guestinfo=values,
-            high_bandwidth=PERSONALITIES[arguments.personality],
-            hypercalls=not arguments.no_hypercalls,
-            **machineargs.settings(arguments),
-        )
-    except ValueError as error:
-        raise UsageError(f"--fault: {error}") from None
-    except GuestInfoError as error:
-        raise UsageError(f"--set: {error}") from None
-    transcript = None
-    if arguments.transcript is not None:
-        path = Path(arguments.transcript)
-        try:
-            transcript = Transcript(files.enter_context(path.open("w", encoding="utf-8")))
-        except OSError as error:
-            raise UsageError(f"--transcript {arguments.transcript}: {error.strerror}") from None
-    return Backdoor(machine, transcript=transcript, faults=plan)
-
-
 def _run(arguments: argparse.Namespace) -> int:
-    program = arguments.program[1:] if arguments.program[:1] == ["--"] else arguments.program
-    if not program:
-        raise UsageError("run: which program? Name it after '--'")
+    words = program(arguments, "run")
     with ExitStack() as open_things:
+        from vmtools.sim.run import run_command
+
+        if arguments.replay is not None:
+            return run_replay(arguments, words, open_things)
         exits: Any
         if arguments.host is not None:
             from vmtools.sim.client import Control, RemoteBackdoor
 
-            described = arguments.set or arguments.fault or arguments.transcript or arguments.no_hypercalls
-            if described or arguments.script or machineargs.given(arguments):
+            if describes_host(arguments) or arguments.transcript or arguments.script:
                 raise UsageError("with --host the machine is the server's: give 'serve' the options that describe it")
             exits = open_things.enter_context(RemoteBackdoor(arguments.host))
             with Control(arguments.host) as control:
-                status = control.ask("status")["status"]
+                shown = disguise(arguments, control.ask("status")["status"])
         else:
-            exits = _backdoor(arguments, open_things)
-            status = exits.machine.status()
-        from vmtools.sim.disguise import NO_CAPSTONE, Disguise
-        from vmtools.sim.run import run_command
-
-        disguise = Disguise(status, cpuid=not arguments.no_cpuid, dmi=not arguments.no_dmi)
-        if NO_CAPSTONE in disguise.limits and sys.stderr.isatty():  # a person; not into what a program says
-            print(f"vmtools sim run: {NO_CAPSTONE}; --no-cpuid silences this", file=sys.stderr)
+            exits = backdoor(arguments, open_things)
+            shown = disguise(arguments, exits)
         play = None
         if arguments.script is not None:
             # the signal goes to the program: whoever runs it forwards it
             play = _play(arguments.script, exits, lambda: os.kill(os.getpid(), signal.SIGTERM))
         ended = None if play is None else partial(_scripted, play)
-        return run_command(program, exits, ended=ended, disguise=disguise, unprotected=arguments.unprotected)
+        return run_command(words, exits, ended=ended, disguise=shown, unprotected=arguments.unprotected)
 
 
-def _play(path: str, backdoor: Backdoor, stop: Callable[[], None]) -> Play:
+def _play(path: str, host: Backdoor, stop: Callable[[], None]) -> Play:
     from vmtools.sim.script import Play, ScriptError, load
 
     try:
         script = load(Path(path))
     except ScriptError as error:
         raise UsageError(f"--script {error}") from None
-    return Play(script, backdoor, stop=stop, say=lambda text: print(f"vmtools sim: {plain(text)}", file=sys.stderr))
+    return Play(script, host, stop=stop, say=lambda text: print(f"vmtools sim: {plain(text)}", file=sys.stderr))
 
 
 def _scripted(play: Play, status: int) -> int:
@@ -213,16 +195,16 @@ def _serve(arguments: argparse.Namespace) -> int:
     from vmtools.sim.server import Server, ServerError
 
     with ExitStack() as open_things:
-        backdoor = _backdoor(arguments, open_things)
+        host = backdoor(arguments, open_things)
         try:
-            server = open_things.enter_context(Server(arguments.socket, backdoor))
+            server = open_things.enter_context(Server(arguments.socket, host))
         except ServerError as error:
             raise UsageError(str(error)) from None
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: server.stop())
         play = None
         if arguments.script is not None:
-            play = _play(arguments.script, backdoor, server.stop)
+            play = _play(arguments.script, host, server.stop)
         print(f"ready: {arguments.socket}", flush=True)
         server.serve_forever()
     return 0 if play is None else _scripted(play, 0)

@@ -17,31 +17,30 @@ HYPERVISOR_LEAVES = range(CPUID_SIGNATURE_LEAF, CPUID_SIGNATURE_LEAF + 0x10000)
 HYPERVISOR_BIT = 1 << 31
 """ECX of leaf 1."""
 
-SIGNATURE: Words = (
-    CPUID_FEATURES_LEAF,
-    *[int.from_bytes(CPUID_VMWARE[at : at + 4], "little") for at in (0, 4, 8)],  # type: ignore[assignment]
-)
-
 PER_PROCESSOR = frozenset({0x1, 0x2, 0x4, 0x7, 0xB, 0x18, 0x1A, 0x1F, 0x8000001E})
 """Leaves that differ from one processor of a machine to the next: APIC ids and topology; caches and core type where
 the cores are not all of a kind."""
 
 
 class Processor:
-    """The processor as VMware shows it.
+    """The processor as VMware shows it, or another hypervisor, which has its signature and no more.
 
     :param tsc_khz, bus_khz: frequencies of the time-stamp counter and of the APIC's bus.
     :param features: the hypercalls on offer (:data:`vmtools.constants.FEATURE_VMCALL` and its like).
     """
 
-    def __init__(self, tsc_khz: int, bus_khz: int, features: int) -> None:
-        self.features: Words = (tsc_khz, bus_khz, features, 0)
+    def __init__(self, tsc_khz: int, bus_khz: int, features: int, signature: bytes | None = None) -> None:
+        signature = CPUID_VMWARE if signature is None else signature
+        ours = signature == CPUID_VMWARE
+        bx, cx, dx = (int.from_bytes(signature[at : at + 4], "little") for at in (0, 4, 8))
+        self.signature: Words = (CPUID_FEATURES_LEAF if ours else CPUID_SIGNATURE_LEAF + 1, bx, cx, dx)
+        self.features: Words = (tsc_khz, bus_khz, features, 0) if ours else (0, 0, 0, 0)
 
     def words(self, leaf: int, subleaf: int, real: Callable[[int, int], Words]) -> Words:
         """EAX, EBX, ECX, EDX of a leaf; ``real`` asks the processor."""
         if leaf in HYPERVISOR_LEAVES:
             if leaf == CPUID_SIGNATURE_LEAF:
-                return SIGNATURE
+                return self.signature
             return self.features if leaf == CPUID_FEATURES_LEAF else (0, 0, 0, 0)
         ax, bx, cx, dx = real(leaf, subleaf)
         return ax, bx, cx | HYPERVISOR_BIT if leaf == 1 else cx, dx

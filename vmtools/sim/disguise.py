@@ -26,10 +26,13 @@ from vmtools.sim.backdoor import VMCALL, VMMCALL
 from vmtools.sim.breakpoints import CODE_CPUID, CODE_VMCALL, CODE_VMMCALL, Finder, Missing, Site
 from vmtools.sim.channels import AX, BX, CX, DX
 from vmtools.sim.cpuid import PER_PROCESSOR, Processor
+from vmtools.sim.personalities import PERSONALITIES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
+
+    from vmtools.sim.backdoor import Backdoor
 
 ARCH_PRCTL, ARCH_PRCTL_32 = 158, 384
 ARCH_SET_CPUID = 0x1012
@@ -53,13 +56,15 @@ MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) ..([x-])p ([0-9a-f]+) \S+ (\d+) *
 class Disguise:
     """What is shown, and how; for one run of the tracer.
 
-    :param machine: what :meth:`vmtools.sim.machine.Machine.status` says.
-    :param cpuid, dmi: whether CPUID and the firmware are to be VMware's.
+    :param machine: what :meth:`vmtools.sim.machine.Machine.status` says, and ``personality`` (:func:`appearance`).
+    :param cpuid, dmi: whether CPUID and the firmware are to be the simulated host's, where that has its own.
     """
 
     def __init__(self, machine: Mapping[str, Any], *, cpuid: bool = True, dmi: bool = True) -> None:
         self.limits: list[str] = []
         """What was asked for and can't be shown here, a sentence each."""
+        host = PERSONALITIES[machine.get("personality", "vmware")]
+        cpuid, dmi = cpuid and host.signature is not None, dmi and host.device == "vmware"
         self._answers: dict[tuple[int, int, int | None], tuple[int, int, int, int]] = {}
         self._uuid = uuid.UUID(machine["uuid"]) if dmi else None
         self._processor: Processor | None = None
@@ -78,7 +83,7 @@ class Disguise:
         if cpuid and (self._faults or self._finder is not None):
             # One only: with both, Linux takes neither.
             offered = [feature for number, (_, feature, _) in HYPERCALLS.items() if trapping >> number & 1][:1]
-            self._processor = Processor(machine["mhz"] * 1000, machine["bus_hz"] // 1000, sum(offered))
+            self._processor = Processor(machine["mhz"] * 1000, machine["bus_hz"] // 1000, sum(offered), host.signature)
 
     @property
     def watches(self) -> bool:
@@ -161,6 +166,11 @@ class Disguise:
                 self._answers[leaf, subleaf, place] = words
         registers[AX], registers[BX], registers[CX], registers[DX] = words
         return True
+
+
+def appearance(backdoor: Backdoor) -> dict[str, Any]:
+    """What a :class:`Disguise` has to know of a host."""
+    return {**backdoor.machine.status(), "personality": backdoor.personality}
 
 
 @cache

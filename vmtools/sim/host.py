@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from vmtools.errors import VMToolsError
 from vmtools.sim.backdoor import Backdoor, Guest, Memory
 from vmtools.sim.control import perform
-from vmtools.sim.faults import FaultPlan, parse
+from vmtools.sim.faults import FaultPlan
 from vmtools.sim.inprocess import InProcessGate
-from vmtools.sim.machine import GUESTINFO, PERSONALITIES, Machine, bytes_of, full_key, text_of
+from vmtools.sim.machine import GUESTINFO, Machine, bytes_of, full_key, text_of
+from vmtools.sim.personalities import backdoor
 from vmtools.sim.recording import Recorder, Recording
 from vmtools.sim.transcript import Exchange, Transcript
 
@@ -107,7 +108,7 @@ class Host:
     """One simulated machine and its host; a context manager that ends all that it started.
 
     :param guestinfo: variables to begin with.
-    :param personality: what kind of host: one of :data:`vmtools.sim.machine.PERSONALITIES`.
+    :param personality: what kind of host: one of :data:`vmtools.sim.personalities.PERSONALITIES`.
     :param faults: what goes wrong and when, as for :meth:`fault`.
     :param machine_id: what ``machine.id.get`` answers; None where none is configured.
     :param transcript: a file that gets every exit, as JSON lines; the latest are kept in :attr:`transcript` anyway.
@@ -142,13 +143,7 @@ class Host:
         disguise: bool = True,
         **machine: Any,
     ) -> None:
-        if personality not in PERSONALITIES:
-            raise ValueError(f"no personality is called {personality!r}; there are: {', '.join(PERSONALITIES)}")
-        self.machine = Machine(
-            machine_id=None if machine_id is None else _bytes(machine_id),
-            high_bandwidth=PERSONALITIES[personality],
-            **machine,
-        )
+        self.machine = Machine(machine_id=None if machine_id is None else _bytes(machine_id), **machine)
         self._disguise = disguise
         self.lock = threading.Condition()
         self.guestinfo = HostGuestInfo(self.machine, self.lock)
@@ -162,7 +157,7 @@ class Host:
         self._said: deque[Exchange] = deque(maxlen=KEEP_SAID)
         self._unexpected: deque[Exchange] = deque(maxlen=KEEP_SAID)
         self._plan = FaultPlan(faults)
-        self.backdoor = _HostBackdoor(self, Transcript(self._recorder), self._plan)
+        self.backdoor = _HostBackdoor(self, personality, Transcript(self._recorder), self._plan)
         self.gate = InProcessGate(self.backdoor)
         self._socket: str | None = None
 
@@ -264,8 +259,7 @@ class Host:
         The kinds are :data:`vmtools.sim.faults.KINDS`.  :raises ValueError: not of this form.
         """
         with self.lock:
-            count = self._plan.count
-            self._plan.faults += [fault._replace(at=fault.at + count) for fault in map(parse, faults)]
+            self._plan.add(faults)
 
     def lose_channels(self) -> None:
         """Forget all channels, as a suspend, a vMotion or a reset does."""
@@ -367,12 +361,12 @@ class Host:
         cwd: str | os.PathLike[str] | None,
         input: Text,
     ) -> GuestProgram:
-        from vmtools.sim.disguise import Disguise
+        from vmtools.sim.disguise import Disguise, appearance
         from vmtools.sim.guests import GuestProgram
 
         with self.lock:
             before = self._recorder.count
-            disguise = Disguise(self.machine.status()) if self._disguise else None
+            disguise = Disguise(appearance(self.backdoor)) if self._disguise else None
 
         def recording() -> Recording:
             with self.lock:
@@ -395,8 +389,12 @@ class Host:
 class _HostBackdoor(Backdoor):
     """Lets in one guest at a time, and tells those who wait what was said."""
 
-    def __init__(self, host: Host, transcript: Transcript, plan: FaultPlan) -> None:
-        super().__init__(host.machine, transcript=transcript, faults=plan)
+    def __init__(self, host: Host, personality: str, transcript: Transcript, plan: FaultPlan) -> None:
+        played = backdoor(personality, host.machine)
+        super().__init__(host.machine, transcript=transcript, faults=plan, channels=played.channels)
+        self.personality = personality
+        self.serve = played.serve  # type: ignore[method-assign]  # the same machine and channels, another device
+        self.channels.heard = self._heard
         self._host = host
 
     def exit(self, instruction: int, regs: list[int], memory: Memory, who: Guest) -> bool:
@@ -405,12 +403,10 @@ class _HostBackdoor(Backdoor):
             self._host.lock.notify_all()
         return answered
 
-    def _rpci(self, request: bytes) -> bytes:
-        reply = super()._rpci(request)
+    def _heard(self, request: bytes, reply: bytes) -> None:
         exchange = Exchange("RPCI", request, reply)
         self._host._said.append(exchange)
         self._host._unexpected.append(exchange)
-        return reply
 
 
 def _bytes(text: Text) -> bytes:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from vmtools.constants import PORT, PORT_HIGH
 from vmtools.errors import GateFaulted, NoDevice
-from vmtools.sim.backdoor import PORT_IN, PORT_LOW, PORT_OUT, Backdoor, Guest, Memory
+from vmtools.sim.backdoor import PORT_IN, PORT_LOW, PORT_OUT, Guest, Memory
 from vmtools.sim.machine import Machine
+from vmtools.sim.personalities import backdoor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,7 +105,8 @@ def host(
     high_bandwidth: bool = True,
     faults: FaultPlan | None = None,
     transcript: Transcript | None = None,
+    personality: str = "vmware",
 ) -> tuple[Machine, InProcessGate]:
-    """A machine and a gate onto it, ready to use."""
+    """A machine and a gate onto it, ready to use; ``personality`` as in :mod:`vmtools.sim.personalities`."""
     machine = Machine(guestinfo=guestinfo, high_bandwidth=high_bandwidth)
-    return machine, InProcessGate(Backdoor(machine, faults=faults, transcript=transcript))
+    return machine, InProcessGate(backdoor(personality, machine, faults=faults, transcript=transcript))

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     from vmtools.sim.devices import Device
 
-PERSONALITIES = {"vmware": True, "vmware-lb": False}
-"""What kinds of host there are, by name: whether high bandwidth is offered."""
-
 GUESTINFO = b"guestinfo."
 GUESTINFO_LIMIT = 1 << 20
 """Bytes of all keys and values together: the default of ``tools.setInfo.sizeLimit``."""

@@ -42,7 +42,7 @@ def status(backdoor: Backdoor) -> dict[str, Any]:
     channels = [
         {
             "id": channel.id,
-            "protocol": PROTOCOLS[channel.protocol],
+            "protocol": PROTOCOLS.get(channel.protocol, hex(channel.protocol)),
             "app": None if channel.app is None else text_of(channel.app),
             "pid": channel.owner.pid,
             "program": channel.owner.name,
@@ -50,12 +50,12 @@ def status(backdoor: Backdoor) -> dict[str, Any]:
         }
         for channel in backdoor.channels.open_channels.values()
     ]
-    faults = None if backdoor.faults is None else {"exits": backdoor.faults.count, "plan": len(backdoor.faults.faults)}
+    faults = None if backdoor.faults is None else {"exits": backdoor.faults.count, "plan": backdoor.faults.size}
     found = machine_status(backdoor.machine)
     running = backdoor.services.running()
     found["tools"]["services"] = {app: round(seconds, 1) for app, seconds in running.items()}
     found["tools"]["state"] = "running" if text_of(MAIN) in running else "not running"
-    return {**found, "channels": channels, "faults": faults}
+    return {"personality": backdoor.personality, **found, "channels": channels, "faults": faults}
 
 
 def machine_status(machine: Machine) -> dict[str, Any]:

@@ -60,6 +60,7 @@ def run(
     disguise: Disguise | None = None,
     note: Callable[[str], None] | None = None,
     unprotected: bool = False,
+    timeout: float | None = None,
 ) -> int:
     """Run a program under the simulated host and wait for it and its descendants.
 
@@ -72,10 +73,12 @@ def run(
     :param note: told, once each, what a person should know: a program was refused what it asked for.
     :param unprotected: the program may set this computer's clock and restart it, if it otherwise could
         (:mod:`vmtools.sim.protect`).
+    :param timeout: seconds after which the program and its descendants are killed.
     :returns: the exit status, or minus the signal that ended the program, as :mod:`subprocess` has it.
     :raises OSError: the program can't be executed.
     :raises vmtools.sim.tracer.TracingForbidden: ptrace or seccomp is not permitted here.
     :raises NotImplementedError: this is not Linux on x86-64.
+    :raises TimeoutError: it was killed because its time was over.
 
     Whatever ``exits`` raises ends the program and is raised here.  So does what a signal handler of this process
     raises (KeyboardInterrupt, a test's time-out).  No other thread may meanwhile wait for just any child
@@ -97,7 +100,7 @@ def run(
     with _signals(running.tracer, wanted=take_signals):
         running.start()
         try:
-            return running.wait()
+            return running.wait(timeout)
         except BaseException:
             running.kill()
             raise
