@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vmtools.errors import GateFaulted
-from vmtools.sim.backdoor import PORT_LOW, RDPMC, Backdoor
+from vmtools.sim.backdoor import PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, Backdoor
 from vmtools.sim.channels import Channels
-from vmtools.sim.faults import GARBAGE, KINDS, Fault, FaultPlan, parse
+from vmtools.sim.faults import GARBAGE, KINDS, STRAY, Fault, FaultPlan, Stray, applies, parse
 from vmtools.sim.inprocess import ADDRESS, NO_MEMORY, InProcessGate, host
 from vmtools.sim.machine import Machine
 
@@ -40,10 +40,19 @@ def faulty(*faults: Fault | str) -> tuple[NaiveGuest, Backdoor]:
         ("size@7:0xffffffff", Fault("size", 7, False, "0xffffffff")),
         ("garbage@3+:a:b@c", Fault("garbage", 3, True, "a:b@c")),
         ("slow@1:0.5", Fault("slow", 1, False, "0.5")),
+        ("slow@1:20ms", Fault("slow", 1, False, "20ms")),
+        ("size@7:-3", Fault("size", 7, False, "-3")),
+        ("random:7:0.25", Stray("7", 0.25)),
+        ("random:seed:0.05", Stray("seed")),
     ],
 )
-def test_parsing(text: str, fault: Fault) -> None:
+def test_parsing(text: str, fault: Fault | Stray) -> None:
     assert parse(text) == fault
+    assert str(fault) == text
+
+
+def test_random_has_a_rate_of_its_own() -> None:
+    assert parse("random:x") == Stray("x", 0.05)
 
 
 @pytest.mark.parametrize(
@@ -51,6 +60,8 @@ def test_parsing(text: str, fault: Fault) -> None:
     [
         *("", "checkpoint", "checkpoint@", "checkpoint@0", "checkpoint@-1", "checkpoint@x", "checkpoint@1:", "nope@1"),
         *("slow@1:x", "slow@1:-1", "slow@1:nan", "slow@1:1e9", "size@1:4294967296", "type@1:x", "checkpoint@²", "@1"),
+        *("random", "random:", "random::0.5", "random:1:", "random:1:2", "random:1:-1", "random:1:x", "random:1:nan"),
+        *("size@1:+4294967296", "size@1:-", "type@1:-1", "slow@1:ms", "slow@1:4e6ms"),
     ],
 )
 def test_what_is_no_fault(text: str) -> None:
@@ -144,6 +155,13 @@ def test_type_and_size() -> None:
     assert guest.message(RECVSIZE).bx == 4
 
 
+def test_sizes_that_are_off() -> None:
+    guest, _ = faulty("size@4:0", "size@5:+1", "size@6:-1", "size@7:-5")
+    guest.open()
+    guest.send(b"abcd")
+    assert [guest.message(RECVSIZE).bx for _ in range(5)] == [0, 5, 3, 0xFFFFFFFF, 4]
+
+
 def test_echo() -> None:
     guest, _ = faulty("echo@1+")
     assert guest.low(10, 5, 0xFFFF, 0, 6, 7)[:6] == (MAGIC, 5, 0xFFFF000A, 0x5658, 6, 7)
@@ -158,6 +176,13 @@ def test_slow_waits_and_leaves_the_rest_alone() -> None:
     guest = NaiveGuest(backdoor)
     assert [guest.low(10).ax for _ in range(3)] == [6, 0xFFFFFFFF, 6]
     assert waited == [0.25, 1.0]
+
+
+def test_slow_in_milliseconds() -> None:
+    waited: list[float] = []
+    guest = NaiveGuest(Backdoor(Machine(), faults=FaultPlan(["slow@1:20ms"], sleep=waited.append)))
+    assert guest.low(10).ax == 6
+    assert waited == [0.02]
 
 
 @pytest.mark.parametrize("at", [3, 4])
@@ -247,3 +272,93 @@ def test_the_plan_counts_every_exit() -> None:
     backdoor.exit(PORT_LOW, [0] * 7, NO_MEMORY, NaiveGuest(backdoor).who)
     assert backdoor.faults is not None
     assert backdoor.faults.count == 1
+
+
+# -- at random ---------------------------------------------------------------------------------------------------------
+
+
+def struck(seed: str, rate: float, exits: int = 200) -> list[str]:
+    """What a stray plan did to so many exits of the same kind."""
+    plan = FaultPlan([Stray(seed, rate)], sleep=lambda _: None)
+    backdoor = Backdoor(Machine(), faults=plan)
+    guest = NaiveGuest(backdoor)
+    found = []
+    for _ in range(exits):
+        guest.message(RECVSIZE)
+        found.append(plan.applied)
+    return found
+
+
+def test_the_same_seed_strikes_the_same_exits_in_the_same_way() -> None:
+    assert struck("a", 0.3) == struck("a", 0.3)
+    assert struck("a", 0.3) != struck("b", 0.3)
+
+
+@pytest.mark.parametrize(("rate", "least", "most"), [(0.0, 0, 0), (0.1, 5, 45), (1.0, 200, 200)])
+def test_the_rate(rate: float, least: int, most: int) -> None:
+    assert least <= sum(bool(applied) for applied in struck("rate", rate)) <= most
+
+
+def test_random_strikes_with_all_that_can_strike_there() -> None:
+    assert {word for word in STRAY if word.partition(":")[0] != "garbage"} <= {*struck("all", 1.0)} | {"type", "type:0"}
+    plan = FaultPlan(["random:x:1"], sleep=lambda _: None)
+    guest = NaiveGuest(Backdoor(Machine(), faults=plan))
+    knocks = set()
+    for _ in range(200):
+        guest.low(10)
+        knocks.add(plan.applied)
+    assert knocks == {"checkpoint", "lost", "refused", "echo", "slow:10ms"}
+
+
+def test_a_random_plan_and_a_chosen_one_go_together() -> None:
+    plan = FaultPlan(["refused@2", "random:x:0"])
+    guest = NaiveGuest(Backdoor(Machine(), faults=plan))
+    assert [guest.low(10).ax for _ in range(3)] == [6, 0xFFFFFFFF, 6]
+    assert plan.size == 2
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_random_faults_leave_the_host_well(seed: int) -> None:
+    guest, backdoor = faulty(f"random:{seed}:0.3")
+    for _ in range(20):
+        try:
+            guest.open()
+            guest.rpc(b"abcd")
+            guest.close()
+        except (AssertionError, Faulted):
+            continue
+    assert backdoor.faults is not None
+    backdoor.faults.strays.clear()
+    backdoor.channels.lose()
+    other = NaiveGuest(backdoor)
+    other.open()
+    assert other.rpc(b"after") == b"after"
+
+
+# -- where a kind can strike -------------------------------------------------------------------------------------------
+
+
+def low(type_: int, command: int = 30) -> tuple[int, list[int]]:
+    return PORT_LOW, [MAGIC, 0, type_ << 16 | command, 0x5658, 0, 0, 0]
+
+
+HIGH = PORT_IN, [MAGIC, 0x10000, 4, 0x5659, 0, 0, 0]
+KNOCK = low(0, 10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "at", "not_at"),
+    [
+        ("size", [low(RECVSIZE)], [low(SENDSIZE), HIGH, KNOCK]),
+        ("never", [low(RECVSIZE)], [low(RECVPAYLOAD), HIGH, KNOCK]),
+        ("type", [low(OPEN), low(RECVSIZE), low(RECVPAYLOAD)], [low(SENDSIZE), HIGH, KNOCK]),
+        ("garbage", [low(RECVSIZE), low(SENDPAYLOAD), HIGH], [low(OPEN), low(CLOSE), KNOCK]),
+        ("cookie", [low(OPEN), low(CLOSE), HIGH], [KNOCK]),
+        ("lost", [low(OPEN), HIGH, KNOCK], []),
+    ],
+)
+def test_where_a_kind_applies(kind: str, at: list[tuple[int, list[int]]], not_at: list[tuple[int, list[int]]]) -> None:
+    assert all(applies(kind, *call) for call in at)
+    assert not any(applies(kind, *call) for call in not_at)
+    hypercall = VMCALL, [MAGIC, 0x10000, 4, 3, 0, 0, 0]
+    assert applies("garbage", *hypercall) == applies("garbage", PORT_OUT, HIGH[1])
