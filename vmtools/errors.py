@@ -173,7 +173,8 @@ class HostRefused(VMToolsError):
     help = "The host knows why: see the message."
 
     def __init__(self, text: bytes, *, help: str | None = None) -> None:
-        super().__init__(text.decode("utf-8", "backslashreplace"), help=help)
+        # Some hosts count a NUL in, which is no word of theirs.
+        super().__init__(text.rstrip(b"\0").decode("utf-8", "backslashreplace"), help=help)
         self.text = text
 
 
