@@ -202,6 +202,28 @@ def test_damage_is_named_by_its_line(line: str) -> None:
         list(read(io.StringIO(recorded.file.getvalue() + line + "\n")))
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("seq", 1e999), ("seq", -1), ("time", 10**400), ("time", float("nan")), ("insn", 1e999), ("before", {"ax": "-1"})],
+)
+def test_numbers_that_are_none_of_ours(key: str, value: object) -> None:
+    recorded = Recorded()
+    recorded.guest.low(10)
+    header, line = recorded.file.getvalue().splitlines()
+    record = json.loads(line)
+    record[key] = record[key] | value if isinstance(value, dict) else value
+    with pytest.raises(TranscriptError, match="line 2 "):
+        list(read([header + "\n", json.dumps(record) + "\n"]))
+
+
+def test_a_fault_that_would_harm_a_terminal() -> None:
+    recorded = Recorded()
+    recorded.guest.low(10)
+    (record,) = recorded.records()
+    (line,) = show([record._replace(fault="\x1b[2J")])
+    assert line.isprintable()
+
+
 def test_an_unfinished_last_line_is_left_out() -> None:
     recorded = Recorded()
     recorded.call(b"log x")

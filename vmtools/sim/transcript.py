@@ -25,7 +25,7 @@ import json
 import time
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from vmtools.sim.backdoor import NOBODY, PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, VMMCALL, Guest, Memory
+from vmtools.sim.backdoor import MASK64, NOBODY, PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, VMMCALL, Guest, Memory
 from vmtools.sim.decode import Decoder, Meaning
 
 if TYPE_CHECKING:
@@ -158,16 +158,30 @@ def from_json(value: dict[str, Any]) -> Record:
     who = value.get("who", {})
     insn = value["insn"]
     return Record(
-        int(value["seq"]),
-        float(value["time"]),
-        Guest(int(who.get("pid", 0)), int(who.get("tid", 0)), str(who.get("name", ""))) if who else NOBODY,
-        NUMBERS[insn] if insn in NUMBERS else int(insn),
-        [int(value["before"][name], 16) for name in REGISTERS],
-        [int(value["after"][name], 16) for name in REGISTERS],
+        _whole(value["seq"]),
+        _seconds(value["time"]),
+        Guest(_whole(who.get("pid", 0)), _whole(who.get("tid", 0)), str(who.get("name", ""))) if who else NOBODY,
+        NUMBERS[insn] if insn in NUMBERS else _whole(int(str(insn))),
+        [_whole(int(value["before"][name], 16)) for name in REGISTERS],
+        [_whole(int(value["after"][name], 16)) for name in REGISTERS],
         bool(value["answered"]),
         base64.b64decode(value.get("data", ""), validate=True),
         str(value.get("fault", "")),
     )
+
+
+def _whole(value: object) -> int:
+    """A number that fits into 64 bits; JSON has others, infinity among them."""
+    if type(value) is not int or not 0 <= value <= MASK64:
+        raise ValueError("a whole number of 64 bits is expected")
+    return value
+
+
+def _seconds(value: object) -> float:
+    """Before the start too: clocks are set back."""
+    if not isinstance(value, int | float) or not abs(value) <= MASK64:
+        raise ValueError("a time in seconds is expected")
+    return float(value)
 
 
 def read(lines: Iterable[str]) -> Iterator[Record]:
@@ -262,7 +276,7 @@ def show(records: Iterable[Record]) -> Iterator[str]:
         if not record.answered:
             said += "  (the program gets the fault)"
         if record.fault:
-            said += f"  [fault: {record.fault}]"
+            said += f"  [fault: {_printable(record.fault)}]"
         yield f"{record.seq:5} {record.time:10.6f}  {_printable(who):<24} {insn:<7} {said}"
 
 
