@@ -164,6 +164,9 @@ class Control(_Link):
         before = self._sock.gettimeout()
         self._sock.settimeout(timeout + CONTROL_TIMEOUT)
         try:
-            return str(self.ask("send", text=text, app=app, timeout=timeout)["answer"])
+            answer = self.ask("send", text=text, app=app, timeout=timeout).get("answer")
         finally:
             self._sock.settimeout(before)
+        if not isinstance(answer, str):
+            raise HostError(f"the simulated host at {self.path} sent nonsense: a report without the guest's answer")
+        return answer
