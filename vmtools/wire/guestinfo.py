@@ -181,6 +181,13 @@ def _text(payload: bytes) -> str:
     return from_bytes(text, "a text")
 
 
+def _nic_info(payload: bytes) -> nic.NicInfo:
+    model = nic.decode(payload)
+    if not isinstance(model, nic.NicInfo):
+        raise WireError("class 10 has version 3 of the NIC list, not version 2")
+    return model
+
+
 def _uptime(payload: bytes) -> Uptime:
     return Uptime(number(payload.removesuffix(b"\0"), "the uptime", MAX_UPTIME))
 
@@ -195,6 +202,6 @@ _DECODERS: dict[InfoClass, Callable[[bytes], Model]] = {
     InfoClass.UPTIME: _uptime,
     InfoClass.MEMORY: stats.decode,
     InfoClass.IP_ADDRESS_V2: nic.decode,
-    InfoClass.IP_ADDRESS_V3: nic.decode,
+    InfoClass.IP_ADDRESS_V3: _nic_info,
     InfoClass.OS_DETAILED: osdetail.decode,
 }
