@@ -236,6 +236,8 @@ def _guestinfo(arguments: argparse.Namespace) -> int:
             size = report["sizes"][key]
             cut = f"… ({size} bytes)" if size > len(os.fsencode(value)) else ""
             print(f"{plain(key)}={plain(value) if value else ''}{cut}")
+        if report["left_off"]:
+            print(f"vmtools sim: {report['left_off']} more variables are not listed", file=sys.stderr)
     elif arguments.value is None:
         sys.stdout.flush()
         os.write(sys.stdout.fileno(), os.fsencode(report["value"]) + b"\n")

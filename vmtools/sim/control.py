@@ -12,7 +12,7 @@ guestlib    name, value (optional: fixes it; null: none) values: all statistics
 option      name, value (optional: sets and pushes it)   options: all
 snapshot    kind, leap (seconds, optional)               session: the new one
 status                                                   status: :func:`vmtools.sim.report.status`
-guestinfo   key (optional), value (optional: sets it)    value; with no key: values (long ones cut) and sizes
+guestinfo   key (optional), value (optional: sets it)    value; with no key: values (long ones cut), sizes, left_off
 log                                                      lines
 send        text, app (optional), timeout (seconds)      answer: the guest's, when it has answered
 ==========  ===========================================  ==========================================
@@ -20,6 +20,7 @@ send        text, app (optional), timeout (seconds)      answer: the guest's, wh
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from vmtools.sim import snapshot
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 MAX_TIMEOUT = 3600.0
 DEFAULT_TIMEOUT = 10.0
 MAX_TEXT = 65536
+
+LIST_ROOM = 900 << 10
+"""Bytes of JSON for the list of all guestinfo variables."""
 
 
 class ControlError(Exception):
@@ -101,11 +105,16 @@ def _status(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
 def _guestinfo(backdoor: Backdoor, request: dict[str, Any]) -> dict[str, Any]:
     machine = backdoor.machine
     if request.get("key") is None:
-        items = sorted(machine.guestinfo.items())
-        return {
-            "values": {text_of(k): text_of(v[:SHOWN]) for k, v in items},
-            "sizes": {text_of(k): len(v) for k, v in items},
-        }
+        values: dict[str, str] = {}
+        sizes: dict[str, int] = {}
+        room = LIST_ROOM
+        for key, value in sorted(machine.guestinfo.items()):
+            name, shown = text_of(key), text_of(value[:SHOWN])
+            room -= 2 * len(json.dumps(name)) + len(json.dumps(shown)) + 16
+            if room < 0:
+                break
+            values[name], sizes[name] = shown, len(value)
+        return {"values": values, "sizes": sizes, "left_off": len(machine.guestinfo) - len(values)}
     key = full_key(bytes_of(_string(request, "key")))
     if request.get("value") is not None:
         try:
