@@ -44,6 +44,10 @@ test: setup-test ## all tests (T="-k word" to choose)
 bench: setup-test ## the figures: ratios against peers, in one run (B=SECTION to choose)
 	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.bench $(B)
 
+.PHONY: fuzz
+fuzz: setup-test ## hostile guests, hosts and files, for an hour (FUZZ_SECONDS=120; F=TARGET to choose)
+	PATH="$(BIN):$$PATH" $(BIN)/python -m tests.fuzz $(F)
+
 .PHONY: check
 check: lint types test ## all that must hold before a change is done
 

@@ -17,11 +17,20 @@ os.environ.pop("VMTOOLS_GATE", None)
 
 
 def main() -> int:
-    from tests.bench import calls, exits, host, others, processes
+    from tests.bench import calls, exits, footprint, host, others, processes, quiet, sending
     from tests.bench.figures import Section, table
     from tests.peers.side_by_side import MissingError
 
-    sections = {"exits": exits, "calls": calls, "commands": processes, "host": host, "others": others}
+    sections = {
+        "exits": exits,
+        "calls": calls,
+        "commands": processes,
+        "host": host,
+        "others": others,
+        "quiet": quiet,
+        "footprint": footprint,
+        "send": sending,
+    }
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("section", nargs="*", help=f"what to measure: {', '.join(sections)} (default: all)")
     parser.add_argument("--json", action="store_true", help="print JSON")

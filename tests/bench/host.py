@@ -15,6 +15,7 @@ HOW = "GETVERSION by IN EAX,DX; floor.c resumes each trap and looks at nothing; 
 
 COUNT = 20_000
 RUNS = 7
+THREADS = 8
 RATIO = 0.4
 
 
@@ -24,7 +25,7 @@ def compile_program(name: str, folder: Path) -> str:
         raise MissingError("no C compiler (gcc)")
     program = folder / name
     source = Path(__file__).with_name(f"{name}.c")
-    subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-o", program, source], check=True)
+    subprocess.run([compiler, "-O2", "-Wall", "-Werror", "-pthread", "-o", program, source], check=True)
     return str(program)
 
 
@@ -36,18 +37,20 @@ def measure(folder: Path) -> Section:
     umbrella = shutil.which("vmtools")
     if umbrella is None:
         raise MissingError("the command vmtools is not on PATH")
-    knock = [compile_program("knock", folder), str(COUNT)]
+    program = compile_program("knock", folder)
+    knock = [program, str(COUNT)]
     sim = [umbrella, "sim", "run"]
     runs = {
         "floor": [compile_program("floor", folder), *knock],
         "host": [*sim, "--", *knock],
+        "threads": [*sim, "--", program, str(COUNT // THREADS), str(THREADS)],
         "transcript": [*sim, "--transcript", "/dev/null", "--", *knock],
     }
     rates: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(RUNS):
         for name, words in runs.items():
             rates[name].append(rate(words))
-    floor, host, transcript = (median(rates[name]) for name in runs)
+    floor, host, threads, transcript = (median(rates[name]) for name in runs)
     return Section(
         TITLE,
         HOW,
@@ -55,6 +58,7 @@ def measure(folder: Path) -> Section:
             Figure("exits per second / ptrace's floor", host / floor, at_least=RATIO),
             Figure("the same with a transcript", transcript / floor),
             Figure("exits per second", host, "/s"),
+            Figure(f"the same, of {THREADS} threads together", threads, "/s"),
             Figure("with a transcript", transcript, "/s"),
             Figure("ptrace's floor", floor, "/s"),
         ],

@@ -108,15 +108,21 @@ class Server:
     def serve_forever(self) -> None:
         """Serve until :meth:`stop`."""
         while not self._stopping:
-            with self._lock:
-                timeout = self._expire()
-            ready = self._selector.select(timeout)
-            with self._lock:
-                for key, events in ready:
-                    if isinstance(key.data, _Client):
-                        self._ready(key.data, events)
-                    else:
-                        key.data()
+            self.serve_once()
+
+    def serve_once(self, timeout: float | None = None) -> None:
+        """Wait for something to do, ``timeout`` seconds at most, and do it; for those who have a loop of their own."""
+        with self._lock:
+            nearest = self._expire()
+        if timeout is None or (nearest is not None and nearest < timeout):
+            timeout = nearest
+        ready = self._selector.select(timeout)
+        with self._lock:
+            for key, events in ready:
+                if isinstance(key.data, _Client):
+                    self._ready(key.data, events)
+                else:
+                    key.data()
 
     def stop(self) -> None:
         """End :meth:`serve_forever`; from any thread, or from a signal handler."""
