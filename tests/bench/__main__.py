@@ -17,7 +17,7 @@ os.environ.pop("VMTOOLS_GATE", None)
 
 
 def main() -> int:
-    from tests.bench import calls, exits, footprint, host, others, processes, quiet, sending
+    from tests.bench import calls, exits, host, memory, others, processes, sending
     from tests.bench.figures import Section, table
     from tests.peers.side_by_side import MissingError
 
@@ -27,8 +27,7 @@ def main() -> int:
         "commands": processes,
         "host": host,
         "others": others,
-        "quiet": quiet,
-        "footprint": footprint,
+        "memory": memory,
         "send": sending,
     }
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)

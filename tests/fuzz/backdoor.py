@@ -18,6 +18,7 @@ from tests.unit.naive_guest import CLOSE, COOKIE, OPEN, RECVSIZE, RPCI, SENDSIZE
 from vmtools.constants import HB_MESSAGE, MAGIC, MASK32, MAX_CHANNELS, PORT, PORT_HIGH
 from vmtools.sim.backdoor import MASK64, PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, VMMCALL, Backdoor, Guest
 from vmtools.sim.channels import AX, BP, CX, DI, DX, SI, UPPER, Channels
+from vmtools.sim.clock import HostClock
 from vmtools.sim.faults import KINDS, Fault, FaultPlan
 from vmtools.sim.machine import Machine
 from vmtools.sim.rpci import COMMANDS
@@ -80,14 +81,14 @@ class Attack:
             guestinfo={HONEST: b"value"},
             machine_uuid=uuid.UUID(int=options),
             high_bandwidth=not options & 1,
-            clock=lambda: 1.7e9,
-            monotonic=lambda: 5_000_000_000,
+            clock=HostClock(wall=lambda: 1_700_000_000_000_000_000, monotonic=lambda: 5_000_000_000),
+            privileged=bool(options & 8),
         )
         channels = Channels(self.machine, self._rpci, random.Random(options).randbytes)
         self.backdoor = Backdoor(
             self.machine,
             channels=channels,
-            transcript=Transcript(Nowhere(), clock=lambda: 1.7e9) if options & 2 else None,
+            transcript=Transcript(Nowhere(), clock=lambda: 1.7e9) if options & 6 == 6 else None,
             faults=FaultPlan(self._faults(), sleep=lambda _: None) if options & 4 else None,
         )
         self.last = [0] * 7
@@ -203,8 +204,8 @@ class Attack:
             self.exit(PORT_LOW, [MAGIC, argument, kind << 16 | 30, channel.id << 16 | PORT, *cookie, 0])
 
     def again(self) -> None:
-        """The last exit, many times."""
-        for _ in range(self.source.byte()):
+        """The last exit, once more or more often than there are channels."""
+        for _ in range(self.source.choice((1, 2, 5, 1, 2, 5, 1, 140))):
             self.exit(PORT_LOW, list(self.last))
 
     def host_acts(self) -> None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from vmtools.constants import MAX_CHANNELS
 from vmtools.sim import machine as limits
-from vmtools.sim.channels import MAX_QUEUE
+from vmtools.sim import namespaces
+from vmtools.sim.channels import MAX_APP, MAX_QUEUE
 
 if TYPE_CHECKING:
     from vmtools.sim.backdoor import Backdoor
@@ -33,7 +34,14 @@ def check_bounded(backdoor: Backdoor) -> None:
     assert len(machine.features) <= 1024
     assert len(machine.health or b"") <= 64
     assert len(machine.app or b"") <= 64
-    assert max(len(machine.state_changes), len(machine.rejections)) <= limits.KEEP_EVENTS
+    assert max(len(machine.state_changes), len(machine.rejections), len(machine.events)) <= limits.KEEP_EVENTS
+    assert all(len(text) <= limits.LINE_LIMIT for _, text in machine.events)
+    assert sum(map(_cost, machine.namespaces.stores.items())) <= namespaces.MAX_BYTES
+
+
+def _cost(item: tuple[bytes, dict[bytes, bytes]]) -> int:
+    name, store = item
+    return sum(len(name) + len(key) + len(value) for key, value in store.items())
 
 
 def _check_channel(number: int, channel: Channel, max_message: int) -> None:
@@ -44,4 +52,4 @@ def _check_channel(number: int, channel: Channel, max_message: int) -> None:
     assert len(channel.outbox) <= MAX_QUEUE
     assert all(len(message) <= LARGEST_REPLY for message in channel.outbox)
     assert len(channel.requests) == (len(channel.outbox) if channel.requests else 0)
-    assert len(channel.app or b"") <= limits.NAME_LIMIT
+    assert len(channel.app or b"") <= MAX_APP

@@ -16,6 +16,7 @@ TARGETS = {
     "guest": "a hostile host: any answer to each exit of the guest side",
     "link": "a hostile host behind the socket: any bytes for the gate sim:SOCKET and the clients",
     "transcript": "damaged transcripts",
+    "elf": "a hostile guest's program file, searched for instructions that are to be breakpoints",
     "values": "guestinfo values and OVF environments from a hostile host",
 }
 """Name and what it attacks; the module of the same name in this folder has ``one``."""

@@ -75,7 +75,8 @@ PLANTED = {
     "wire": "import vmtools.wire.xdr as m; m.WireError = KeyError",
     "guest": "import vmtools.rpci as m; m._close = lambda *_, **__: None",
     "link": "import vmtools.wire.simlink as m; m.decode_answer = lambda body, limit: (body[0], [1 << 70] * 7, b'')",
-    "transcript": "import vmtools.sim.transcript as m; m.TranscriptError = KeyError",
+    "elf": "import vmtools.sim.breakpoints as m; m.NotELF = KeyError",
+    "transcript": "import vmtools.sim.transcript as m; m._printable = lambda text: text + chr(27)",
     "values": "import vmtools.values as m; m.BadValue = KeyError",
 }
 """A bug for each target."""

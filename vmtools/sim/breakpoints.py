@@ -13,6 +13,7 @@ import importlib
 import os
 import stat
 import threading
+from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from vmtools.sim.elf import Elf, NotELF
@@ -38,7 +39,8 @@ MAX_READ = 16 << 20
 MAX_SITES = 4096
 
 MAX_FILES = 4096
-"""Files remembered."""
+MAX_KNOWN = 1 << 17
+"""Files, and places in them, that are remembered."""
 
 VOTERS = range(96, 32, -1)
 """How many bytes before the place the readings begin that vote."""
@@ -72,6 +74,7 @@ class Finder:
         self._codes = tuple(codes)
         self._readers: dict[int, Any] = {}
         self._known: dict[tuple[int, ...], list[Site]] = {}
+        self._places = 0
         self._lock = threading.Lock()
 
     def in_file(self, path: str) -> list[Site]:
@@ -88,9 +91,12 @@ class Finder:
             key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
             found = self._known.get(key)
             if found is None:
-                if len(self._known) >= MAX_FILES:
+                found = self.find(lambda offset, size: _pread(descriptor, size, offset))
+                self._places += len(found)
+                if len(self._known) >= MAX_FILES or self._places > MAX_KNOWN:
                     self._known.clear()
-                found = self._known[key] = self.find(lambda offset, size: _pread(descriptor, size, offset))
+                    self._places = len(found)
+                self._known[key] = found
             return found
         finally:
             os.close(descriptor)
@@ -102,37 +108,39 @@ class Finder:
         except NotELF:
             return []
         sites: list[Site] = []
-        searched = 0
+        searched, looked_at, room = 0, 0, [MAX_READ]
         with self._lock:  # a disassembler is one thread's
             for segment in elf.segments:
                 searched += segment.size
-                if segment.executable and searched <= MAX_SEARCHED and len(sites) < MAX_SITES:
-                    sites += self._decide(elf, segment, read, sorted(self._candidates(segment, read)))
-        return sorted(sites)
+                if segment.executable and searched <= MAX_SEARCHED:
+                    candidates = sorted(islice(self._candidates(segment, read), MAX_SITES - looked_at))
+                    looked_at += len(candidates)
+                    sites += self._decide(elf, segment, read, candidates, room)
+        return sorted(set(sites))
 
     def _candidates(self, segment: Segment, read: Read) -> Iterator[Site]:
-        count = 0
         for start in range(segment.offset, segment.offset + segment.size, CHUNK):
             size = min(CHUNK + 2, segment.offset + segment.size - start)  # an instruction over the chunk's end
             chunk = read(start, size)
             for code in self._codes:
                 at = chunk.find(code)
-                while 0 <= at < CHUNK and count < MAX_SITES:
-                    count += 1
+                while 0 <= at < CHUNK:
                     yield Site(start + at, code)
                     at = chunk.find(code, at + 1)
             if len(chunk) < size:
                 return  # the file is shorter than it says
 
-    def _decide(self, elf: Elf, segment: Segment, read: Read, candidates: list[Site]) -> Iterator[Site]:
+    def _decide(
+        self, elf: Elf, segment: Segment, read: Read, candidates: list[Site], room: list[int]
+    ) -> Iterator[Site]:
+        """Those that are instructions; ``room``: what may still be read of functions, for the whole file."""
         shift = segment.address - segment.offset
         functions: dict[int, list[Site]] = {}
-        left = MAX_READ
         for site in candidates:
             start = elf.function(site.offset + shift)
             start = None if start is None else start - shift
-            if start is not None and segment.offset <= start and site.offset - start <= min(MAX_FUNCTION, left):
-                left -= 0 if start in functions else site.offset - start
+            if start is not None and segment.offset <= start and site.offset - start <= min(MAX_FUNCTION, room[0]):
+                room[0] -= 0 if start in functions else site.offset - start
                 functions.setdefault(start, []).append(site)
             elif self._vote(elf.bits, segment, read, site):
                 yield site

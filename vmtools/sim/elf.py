@@ -21,7 +21,7 @@ STT_FUNC = 2
 EM_386, EM_X86_64 = 3, 62
 MAX_HEADERS = 1 << 16
 MAX_TABLE = 32 << 20
-"""Bytes of a symbol table; a larger one is not read."""
+"""Bytes of all symbol tables; what is over them is not read."""
 
 NEAR = 8
 """Symbols looked at."""
@@ -144,12 +144,14 @@ class Elf:
         return None
 
     def _symbol_tables(self) -> Iterator[bytes]:
+        left = MAX_TABLE
         for header in self._headers(*self._sections, 64 if self.bits == 64 else 40):
             if self.bits == 64:
                 kind, offset, size = struct.unpack_from("<4xI16xQQ", header)
             else:
                 kind, offset, size = struct.unpack_from("<4xI8xII", header)
-            if kind in (SHT_SYMTAB, SHT_DYNSYM) and size <= MAX_TABLE:
+            if kind in (SHT_SYMTAB, SHT_DYNSYM) and size <= left:
+                left -= size
                 yield self._read(offset, size)
 
     def _functions(self, table: bytes) -> Iterator[tuple[int, int]]:
