@@ -86,7 +86,8 @@ def fuzz(name: str, seconds: float, seed: int, work: Path) -> int:
 
 
 def engine(name: str, *options: str | Path) -> int:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONHASHSEED": "0"}
+    path = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONHASHSEED": "0"}
     words = [sys.executable, "-m", "tests.fuzz.engine", name, *map(str, options)]
     return subprocess.run(words, cwd=ROOT, env=environment, check=False).returncode
 
