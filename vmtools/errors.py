@@ -174,7 +174,8 @@ class HostRefused(VMToolsError):
 
     def __init__(self, text: bytes, *, help: str | None = None) -> None:
         # Some hosts count a NUL in, which is no word of theirs.
-        super().__init__(text.rstrip(b"\0").decode("utf-8", "backslashreplace"), help=help)
+        words = text.rstrip(b"\0").decode("utf-8", "backslashreplace")
+        super().__init__(words or "the host refused without a word", help=help)
         self.text = text
 
 
