@@ -293,8 +293,6 @@ def test_command(program: str) -> None:
 
 
 def test_without_capstone(program: str, tmp_path: Path) -> None:
-    if _tracer.cpuid_faults():
-        pytest.skip("this processor can make CPUID fault: capstone is not needed")
     (tmp_path / "capstone.py").write_text("raise ImportError\n")
     place = importlib.util.find_spec("vmtools")
     assert place is not None
@@ -303,7 +301,11 @@ def test_without_capstone(program: str, tmp_path: Path) -> None:
     words = [*SIM, "--", program, "leaf", "40000000", "0"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
     native = subprocess.run([program, "leaf", "40000000", "0"], stdout=subprocess.PIPE, text=True, check=True)
-    assert (done.stdout, done.stderr) == (native.stdout, ""), "a script is told nothing"
+    assert done.stderr == "", "a script is told nothing"
+    if _tracer.cpuid_faults():  # this processor does it by itself
+        assert done.stdout != native.stdout
+        return
+    assert done.stdout == native.stdout
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb", buffering=0) as terminal:
         subprocess.run(words, stdout=subprocess.DEVNULL, stderr=theirs, check=True, env=environment)
