@@ -93,3 +93,8 @@ def test_version_has_one_source() -> None:
     from vmtools._version import __version__
 
     assert vmtools.__version__ == __version__
+
+
+def test_a_refusal_without_a_word_says_so() -> None:
+    refusal = vmtools.HostRefused(b"")
+    assert (refusal.text, str(refusal)) == (b"", "the host refused without a word")
