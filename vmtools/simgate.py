@@ -11,6 +11,7 @@ import os
 import sys
 from _socket import AF_UNIX, MSG_PEEK, MSG_WAITALL, SOCK_STREAM, socket  # `socket` costs more than a whole call
 from _thread import get_native_id
+from _weakref import ref
 from time import monotonic
 
 from . import errors
@@ -44,7 +45,7 @@ class SocketGate(Gate):
         self.name = f"sim:{path}"
         self.path = path
         self._idle: list[socket] = []
-        os.register_at_fork(after_in_child=self._forget)
+        _gates.add(ref(self, _gates.discard))
 
     def _forget(self) -> None:
         """Close what no call is using: after a fork it is the parent's, after a failure it may be as broken."""
@@ -136,6 +137,19 @@ class SocketGate(Gate):
             connection.close()
             raise
         return connection
+
+
+_gates: set[ref[SocketGate]] = set()
+"""All that there are: what is registered for forks stays registered for good, so that is one function."""
+
+
+def _after_fork() -> None:
+    for found in tuple(_gates):
+        if (gate := found()) is not None:
+            gate._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _receive(connection: socket, kind: int) -> bytes:

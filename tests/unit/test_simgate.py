@@ -453,3 +453,12 @@ def test_no_descriptor_is_left() -> None:
         gc.collect()
         assert len(os.listdir("/proc/self/fd")) == before
         gate._forget()
+
+
+def test_a_gate_that_is_gone_leaves_nothing() -> None:
+    before = len(simgate._gates)
+    gates = [SocketGate("/nowhere") for _ in range(10)]
+    assert len(simgate._gates) == before + 10
+    gates.clear()
+    gc.collect()
+    assert len(simgate._gates) == before

@@ -258,11 +258,16 @@ def quoted(arguments: bytes) -> tuple[bytes, bytes]:
     return text[:at], text[at + 1 :].lstrip(b" ")
 
 
+def _quotable(label: bytes) -> bool:
+    """Whether it comes out of quotes as it went in: escapes stay as they are."""
+    return quoted(b'"%b"' % label) == (label, b"")
+
+
 def encode_relayed(name: str, request: Request) -> bytes:
     """The TCLO message that carries ``request``; the guest may name it in later messages."""
     label = to_bytes(name, "the request's name", MAX_NAME)
-    if b'"' in label or b"\\" in label:
-        raise WireError("the request's name has a quote or a backslash")
+    if not _quotable(label):
+        raise WireError("the request's name has a quote, or ends in a backslash")
     return RELAYED + b' "' + label + b'"\0' + encode_request(request)
 
 
@@ -271,7 +276,7 @@ def decode_relayed(message: bytes) -> tuple[str, Request]:
     head, nul, binary = message.partition(b"\0")
     command, blank, arguments = head.partition(b" ")
     name, _ = quoted(arguments)
-    if command != RELAYED or not blank or not nul or len(name) > MAX_NAME:
+    if command != RELAYED or not blank or not nul or len(name) > MAX_NAME or not _quotable(name):
         raise _bad_header("no relayed command")
     return name.decode("utf-8", "surrogateescape"), decode_request(binary)
 
