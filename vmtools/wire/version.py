@@ -24,8 +24,10 @@ class Version(NamedTuple):
         return f"{self.major}.{self.minor}.{self.base}"
 
 
-def encode(version: Version) -> int:
-    """The number; :raises WireError: a part is out of its range."""
+def encode(version: Version | None) -> int:
+    """The number, :data:`UNMANAGED` for None; :raises WireError: a part is out of its range."""
+    if version is None:
+        return UNMANAGED
     major, minor, base = version
     value = (major << 10) + (minor << 5) + base
     if not (0 <= minor < _FIELD and 0 <= base < _FIELD and 0 <= value < UNMANAGED):
