@@ -28,13 +28,19 @@ CAP_SYS_ADMIN = 21
 
 
 def possible() -> bool:
-    """This process may change its mounts, and there is a sysfs."""
+    """This process may change its mounts and keep the change to itself, and there is a sysfs."""
     try:
         with open("/proc/thread-self/status", encoding="ascii", errors="replace") as file:
             effective = next((line.split()[1] for line in file if line.startswith("CapEff:")), "0")
     except OSError:
         return False
-    return bool(int(effective, 16) >> CAP_SYS_ADMIN & 1) and (SYS / "class").is_dir()
+    return bool(int(effective, 16) >> CAP_SYS_ADMIN & 1) and (SYS / "class").is_dir() and _root_is_a_mount()
+
+
+def _root_is_a_mount() -> bool:
+    """In a bare chroot the root is a folder of some mount: what is mounted below can't be kept from the others."""
+    with open("/proc/thread-self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        return any(line.split()[4] == "/" for line in file)
 
 
 def show(machine: uuid.UUID) -> None:
