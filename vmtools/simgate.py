@@ -52,6 +52,10 @@ class SocketGate(Gate):
         while self._idle:
             self._idle.pop().close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_idle"):
+            self._forget()
+
     def low(self, frame: Frame) -> None:
         frame.dx = frame.dx & _HIGH_WORD | PORT
         self._exchange(simlink.PORT_LOW, frame)
