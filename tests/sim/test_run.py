@@ -312,6 +312,7 @@ def test_daemon_outlives_the_program_and_is_served(run_guest: Run) -> None:
 def test_signal_when_only_a_daemon_is_left(start: Start) -> None:
     process, pid = start("sh", "-c", "setsid sleep 60 >/dev/null & echo $$; exit 3")
     wait_until(lambda: not state(pid), "the program is gone")
+    time.sleep(0.2)  # the kernel knows it before the tracer's loop does
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert finish(process) == (3, "")
