@@ -312,10 +312,25 @@ def test_daemon_outlives_the_program_and_is_served(run_guest: Run) -> None:
 def test_signal_when_only_a_daemon_is_left(start: Start) -> None:
     process, pid = start("sh", "-c", "setsid sleep 60 >/dev/null & echo $$; exit 3")
     wait_until(lambda: not state(pid), "the program is gone")
-    time.sleep(0.2)  # the kernel knows it before the tracer's loop does
     assert process.poll() is None
     process.send_signal(signal.SIGTERM)
     assert finish(process) == (3, "")
+
+
+def test_a_signal_that_finds_nobody_waits_for_somebody() -> None:
+    """The kernel knows that the program has ended, and that its daemon was born, before the loop does."""
+    with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as daemon:
+        wait_until(lambda: state(ended.pid) == "Z", "the program ends")
+        tracer = Tracer(StandIn())
+        tracer._main = ended.pid
+        tracer._tids = {ended.pid}
+        tracer.send(signal.SIGTERM)
+        assert daemon.poll() is None
+        tracer._tids.add(daemon.pid)
+        tracer._send_unsent()
+        assert daemon.wait(TIMEOUT) == -signal.SIGTERM
+        tracer._send_unsent()
+        assert not tracer._unsent
 
 
 def test_other_children_are_left_alone(tracing: None) -> None:

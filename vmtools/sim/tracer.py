@@ -18,6 +18,7 @@ import struct
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vmtools.errors import VMToolsError
@@ -150,21 +151,26 @@ class Tracer:
                 os.kill(tid, signal.SIGKILL)
 
     def _send_unsent(self) -> None:
-        # In turns with a signal handler, and with the other thread that has just started the program.
+        # In turns with a signal handler, and with the loop's thread.
         while self._main and self._unsent:
             with suppress(IndexError):
-                self._deliver(self._unsent.popleft())
+                signum = self._unsent.popleft()
+                if not self._deliver(signum):
+                    self._unsent.appendleft(signum)
+                    return
 
-    def _deliver(self, signum: int) -> None:
-        if self._status is None:
-            try:
-                os.kill(self._main, signum)
-                return
-            except ProcessLookupError:
-                pass  # it has ended, and the loop is about to hear of it
-        for pid in {identify(tid).pid for tid in tuple(self._tids)}:
+    def _deliver(self, signum: int) -> bool:
+        """False: there is nobody to get it yet.  The kernel knows of ends and births before the loop does."""
+        if self._status is None and lives(self._main):
+            targets = {self._main}
+        else:
+            targets = {identify(tid).pid for tid in tuple(self._tids)} - {self._main}
+        delivered = False
+        for pid in targets:
             with suppress(ProcessLookupError):
                 os.kill(pid, signum)
+                delivered = True
+        return delivered
 
     def _loop(self) -> None:
         trace, guests, serve = self._trace, self._guests, self._exits.exit
@@ -196,6 +202,8 @@ class Tracer:
     def _event(self, tid: int, event: int) -> None:
         trace = self._trace
         self._tids.add(tid)
+        if self._unsent:
+            self._send_unsent()
         if event == PTRACE_EVENT_STOP and trace.signal in STOPS:
             trace.listen()
             return
@@ -258,6 +266,7 @@ class Tracer:
         self._mapping.pop(tid, None)
         if tid == self._main and self._status is None:
             self._status = code
+            self._send_unsent()
 
     def _meet(self, tid: int) -> Guest:
         guest = self._guests[tid] = identify(tid)
@@ -275,6 +284,15 @@ class Tracer:
         if step == AT_CHDIR and program.cwd is not None:
             raise OSError(error, os.strerror(error), os.fsdecode(program.cwd))
         raise OSError(error, os.strerror(error), "standard streams of the program")
+
+
+def lives(pid: int) -> bool:
+    """The process has a thread that has not ended; one that nobody has waited for still takes signals, in vain."""
+    for path in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            if path.read_bytes().rpartition(b")")[2].split()[0] not in (b"Z", b"X"):
+                return True
+    return False
 
 
 def identify(tid: int) -> Guest:
