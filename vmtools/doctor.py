@@ -7,6 +7,7 @@ import os
 from . import _gate, errors, gates
 from ._version import __version__
 from .backdoor import Backdoor
+from .constants import FEATURE_VMCALL, FEATURE_VMMCALL
 from .detect import look
 from .rpci import Rpci
 
@@ -50,8 +51,8 @@ def examine(spec: str | None = None) -> Report:
             "signature": evidence.signature.rstrip(b"\0").decode("ascii", "backslashreplace"),
             "name": evidence.name,
             "max_leaf": evidence.max_leaf,
-            "vmcall": bool(evidence.features & 2),
-            "vmmcall": bool(evidence.features & 1),
+            "vmcall": bool(evidence.features & FEATURE_VMCALL),
+            "vmmcall": bool(evidence.features & FEATURE_VMMCALL),
         },
         "dmi": evidence.dmi,
         "privilege": gates.privilege_status(),

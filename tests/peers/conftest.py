@@ -40,8 +40,8 @@ def ours(sides: tuple[Side, Side]) -> Side:
 
 
 @pytest.fixture(scope="session")
-def original() -> Original:
-    """The other programs of open-vm-tools, as they are: they see VMware's CPUID."""
+def traced() -> None:
+    """Programs can be run under the simulated host here."""
     if not _tracer.SUPPORTED:
         pytest.skip("the simulated host traces programs on x86-64 Linux only")
     if look().is_vmware:
@@ -50,4 +50,9 @@ def original() -> Original:
         run(["true"], Backdoor(Machine()))
     except TracingForbidden as forbidden:
         pytest.skip(str(forbidden))
+
+
+@pytest.fixture(scope="session")
+def original(traced: None) -> Original:
+    """The other programs of open-vm-tools, as they are: they see VMware's CPUID."""
     return Original()

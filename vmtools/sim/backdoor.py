@@ -28,6 +28,7 @@ from vmtools.sim import rpci
 from vmtools.sim.channels import AX, BX, CX, DI, DX, SI, UPPER, Channels
 from vmtools.sim.schedule import Schedule
 from vmtools.sim.services import Services
+from vmtools.wire.simlink import PORT_IN, PORT_LOW, PORT_OUT, RDPMC, VMCALL, VMMCALL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,15 +37,20 @@ if TYPE_CHECKING:
     from vmtools.sim.machine import Machine
     from vmtools.sim.transcript import Transcript
 
-PORT_LOW = 0
-"""``IN EAX,DX``"""
-PORT_OUT = 1
-"""``REP OUTSB``"""
-PORT_IN = 2
-"""``REP INSB``"""
-VMCALL = 3
-VMMCALL = 4
-RDPMC = 5
+__all__ = [
+    "MASK64",
+    "NOBODY",
+    "PORT_IN",
+    "PORT_LOW",
+    "PORT_OUT",
+    "RDPMC",
+    "VMCALL",
+    "VMMCALL",
+    "Backdoor",
+    "Exits",
+    "Guest",
+    "Memory",
+]
 
 MASK64 = 0xFFFFFFFFFFFFFFFF
 

@@ -114,6 +114,10 @@ class Channel:
         self.taken: TcloRequest | None = None
         self.used = time.monotonic()
 
+    def admits(self, high: int, low: int) -> bool:
+        """Is this its cookie?  Registers, of which the low halves count; one opened without a cookie asks for none."""
+        return not self.cookied or (high & MASK32 == self.cookie_high and low & MASK32 == self.cookie_low)
+
     def waiting(self) -> bytes | None:
         """The message that the guest would read next."""
         return self.outbox[0] if self.outbox else None
@@ -166,14 +170,7 @@ class Channels:
             return
         channel = self.open_channels.get(regs[DX] >> 16 & 0xFFFF)
         serve = self._calls.get(kind)
-        if (
-            channel is None
-            or serve is None
-            or (
-                channel.cookied
-                and (regs[SI] & MASK32 != channel.cookie_high or regs[DI] & MASK32 != channel.cookie_low)
-            )
-        ):
+        if channel is None or serve is None or not channel.admits(regs[SI], regs[DI]):
             regs[CX] &= UPPER
             return
         serve(channel, regs)
@@ -184,10 +181,7 @@ class Channels:
         if (
             channel is None
             or not self.machine.high_bandwidth
-            or (
-                channel.cookied
-                and (regs[BP] & MASK32 != channel.cookie_high or regs[DI] & MASK32 != channel.cookie_low)
-            )
+            or not channel.admits(regs[BP], regs[DI])
             or channel.expected < 0
             or size > channel.expected - len(channel.incoming)
         ):
@@ -204,10 +198,7 @@ class Channels:
         if (
             channel is None
             or not self.machine.high_bandwidth
-            or (
-                channel.cookied
-                and (regs[SI] & MASK32 != channel.cookie_high or regs[BP] & MASK32 != channel.cookie_low)
-            )
+            or not channel.admits(regs[SI], regs[BP])
             or channel.position < 0
             or size > len(channel.outbox[0]) - channel.position
         ):

@@ -28,9 +28,12 @@ __all__ = [
     "PORT_IN",
     "PORT_LOW",
     "PORT_OUT",
+    "RDPMC",
     "REGISTERS",
     "REPORT",
     "VERSION",
+    "VMCALL",
+    "VMMCALL",
     "WireError",
     "body",
     "check_hello",
@@ -59,9 +62,14 @@ MAX_LENGTH = MAX_PAYLOAD + 4096
 """The largest value of the length field that is believed."""
 
 PORT_LOW = 0
+"""``IN EAX,DX``; this and the next ones are the instructions of an EXIT."""
 PORT_OUT = 1
+"""``REP OUTSB``"""
 PORT_IN = 2
-"""Instructions of an EXIT: ``IN EAX,DX``, ``REP OUTSB``, ``REP INSB``."""
+"""``REP INSB``"""
+VMCALL = 3
+VMMCALL = 4
+RDPMC = 5
 
 FAULT = 0
 ANSWERED = 1
